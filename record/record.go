@@ -1,0 +1,158 @@
+// Package record holds the types of an observation: what was watched, what
+// was counted exactly, what was sampled, what could not be seen, and the
+// findings drawn from it. It also reads and writes the file that carries an
+// observation from one machine to another.
+//
+// It is the only public package and the only thing diagnose and report know
+// about a host. It must not look at the host itself: it imports the standard
+// library alone, opens no file and reads no clock.
+package record
+
+import "time"
+
+// SchemaVersion is the version of the types in this package, printed as
+// schema_version in every JSON object. It grows when a field changes its
+// meaning or goes away; new fields do not change it.
+const SchemaVersion = 1
+
+// Observation is everything that is known about one window of watching.
+type Observation struct {
+	SchemaVersion int        `json:"schema_version"`
+	Host          Host       `json:"host"`
+	Kernel        Kernel     `json:"kernel"`
+	Window        Window     `json:"window"`
+	Sources       []Source   `json:"sources"`
+	Accounting    Accounting `json:"accounting"`
+	// Counts is exact: their sum is Accounting.DropsAggregated.
+	Counts []Count `json:"counts"`
+	// Samples is a bounded selection of drops with all their detail.
+	Samples  []Drop    `json:"samples"`
+	Counters []Counter `json:"counters"`
+	Facts    []Fact    `json:"facts"`
+	Findings []Finding `json:"findings"`
+	Blind    []Blind   `json:"blind"`
+}
+
+// Host says which machine was watched and with what.
+type Host struct {
+	Hostname string `json:"hostname"`
+	// BootID is /proc/sys/kernel/random/boot_id.
+	BootID string `json:"boot_id"`
+	// CPUs is the number of possible CPUs (per-CPU tables have that many rows).
+	CPUs int `json:"cpus"`
+	// Program is the version of whydrop that made the observation.
+	Program string `json:"program"`
+}
+
+// Kernel identifies the kernel whose names the observation uses.
+type Kernel struct {
+	// Release is uname -r, Version uname -v.
+	Release string `json:"release"`
+	Version string `json:"version"`
+	Machine string `json:"machine"`
+	// KfreeSkbArgs is how many arguments the tracepoint skb:kfree_skb has;
+	// 0 where that is not known.
+	KfreeSkbArgs int `json:"kfree_skb_args"`
+	// ReasonsFrom says where the names of drop reasons came from: btf,
+	// tracefs, or none (the kernel has no reasons, or they are numbers).
+	ReasonsFrom string `json:"reasons_from"`
+}
+
+// Window is the time that was watched.
+type Window struct {
+	Start    time.Time     `json:"start"`
+	End      time.Time     `json:"end"`
+	Duration time.Duration `json:"duration_ns"`
+}
+
+// SourceState is how well a source worked.
+type SourceState string
+
+// The states of a source.
+const (
+	SourceOK       SourceState = "ok"
+	SourceDegraded SourceState = "degraded"
+	SourceOff      SourceState = "off"
+	SourceFailed   SourceState = "failed"
+)
+
+// Source is one way of seeing loss, and whether it worked.
+type Source struct {
+	Name  string      `json:"name"`
+	State SourceState `json:"state"`
+	// Why is empty when State is ok.
+	Why string `json:"why,omitempty"`
+}
+
+// Accounting says what became of every drop. All fields count packets
+// (skbs) unless they say otherwise.
+type Accounting struct {
+	// DropsSeen = DropsAggregated + DropsFiltered + MapFull + DropsUnattributed.
+	DropsSeen uint64 `json:"drops_seen"`
+	// DropsAggregated are in Counts.
+	DropsAggregated uint64 `json:"drops_aggregated"`
+	// DropsFiltered were counted but asked not to be shown (-i, --reason …).
+	DropsFiltered uint64 `json:"drops_filtered"`
+	// DropsUnattributed happened while the program already ran on that CPU,
+	// so the kernel did not let it look (recursion_misses).
+	DropsUnattributed uint64 `json:"drops_unattributed"`
+	DropsExplained    uint64 `json:"drops_explained"`
+	DropsUnexplained  uint64 `json:"drops_unexplained"`
+	// DropsHiddenBenign and DropsHiddenExpected are aggregated but not shown.
+	DropsHiddenBenign   uint64 `json:"drops_hidden_benign"`
+	DropsHiddenExpected uint64 `json:"drops_hidden_expected"`
+	// Samples are full records that arrived.
+	Samples uint64 `json:"samples"`
+	// SamplesLost are full records that found the ring buffer full.
+	SamplesLost uint64 `json:"samples_lost"`
+	// MapFull are drops counted only in total, because the table of keys
+	// had no room left for theirs.
+	MapFull uint64 `json:"map_full"`
+	// DecodeErrors are records from the kernel that could not be decoded.
+	DecodeErrors uint64 `json:"decode_errors"`
+}
+
+// Add adds b to a, field by field.
+func (a *Accounting) Add(b Accounting) {
+	a.DropsSeen += b.DropsSeen
+	a.DropsAggregated += b.DropsAggregated
+	a.DropsFiltered += b.DropsFiltered
+	a.DropsUnattributed += b.DropsUnattributed
+	a.DropsExplained += b.DropsExplained
+	a.DropsUnexplained += b.DropsUnexplained
+	a.DropsHiddenBenign += b.DropsHiddenBenign
+	a.DropsHiddenExpected += b.DropsHiddenExpected
+	a.Samples += b.Samples
+	a.SamplesLost += b.SamplesLost
+	a.MapFull += b.MapFull
+	a.DecodeErrors += b.DecodeErrors
+}
+
+// Counter is a loss counter of the kernel, read before and after.
+type Counter struct {
+	Name    string `json:"name"`
+	Station string `json:"station"`
+	NetNS   NetNS  `json:"netns"`
+	Before  uint64 `json:"before"`
+	After   uint64 `json:"after"`
+	Delta   uint64 `json:"delta"`
+	// ExplainedBy names the findings that account for the delta.
+	ExplainedBy []string `json:"explained_by"`
+}
+
+// Fact is a setting or state of the host, read on demand.
+type Fact struct {
+	Name  string `json:"name"`
+	NetNS NetNS  `json:"netns"`
+	Value string `json:"value"`
+	// Command shows the same value to a person.
+	Command string `json:"command"`
+}
+
+// Blind is something that could not be seen.
+type Blind struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+	// Fix says what would change it; empty when nothing does.
+	Fix string `json:"fix,omitempty"`
+}
