@@ -1,0 +1,73 @@
+# make help lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# The one clang that makes the committed BPF objects; nothing else names it.
+CLANG_VERSION := 19.1.7
+
+# How long `make fuzz` and `make test` run each fuzz target.
+FUZZTIME ?= 5s
+
+# What the tests use beyond Go, as command:Debian-package.
+TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
+	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux setpriv:util-linux
+
+# ip, nft and their like are not on everybody's PATH. Version control is not
+# asked for a stamp: it refuses a clone that belongs to another user.
+export PATH := $(PATH):/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
+export GOFLAGS := -buildvcs=false
+export GOWORK := off
+
+LEVELS := .cache/bin/levels -fuzztime $(FUZZTIME)
+
+.PHONY: help build test lint unit race fuzz root bench bpf bpf-check clean deps bin clang
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## build ./whydrop
+	go build -o whydrop ./cmd/whydrop
+
+test: deps bin ## all levels below, in this order; installs what they need
+	@$(LEVELS)
+
+lint: bin ## gofumpt, go vet, staticcheck, internal/archtest
+	@$(LEVELS) lint
+
+unit: bin ## unit and golden tests, without root
+	@$(LEVELS) unit
+
+race: bin ## the unit tests under the race detector
+	@$(LEVELS) race
+
+fuzz: bin ## each fuzz target for FUZZTIME (5s)
+	@$(LEVELS) fuzz
+
+root: deps bin ## tests on the real kernel, as root or through sudo
+	@$(LEVELS) root
+
+bench: deps bin ## every benchmark once
+	@$(LEVELS) bench
+
+bpf: clang ## make the BPF objects anew with the pinned clang
+	@tools/bpf.sh generate $(CLANG_VERSION)
+
+bpf-check: clang ## make the BPF objects in a copy and compare every byte
+	@tools/bpf.sh check $(CLANG_VERSION)
+
+clean: ## remove ./whydrop and .cache
+	rm -rf whydrop .cache
+
+deps:
+	@tools/need.sh $(TEST_NEEDS)
+
+# Built with the versions and sums in tools/go.mod and tools/go.sum.
+bin:
+	@go -C tools build -o ../.cache/bin/ ./levels mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
+
+clang: CLANG_MAJOR = $(firstword $(subst ., ,$(CLANG_VERSION)))
+clang:
+	@tools/need.sh clang-$(CLANG_MAJOR):clang-$(CLANG_MAJOR) llvm-strip-$(CLANG_MAJOR):llvm-$(CLANG_MAJOR)

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// modules are the directories of the Go modules whose code is checked.
+var modules = []string{".", "tools"}
+
+const archtest = "internal/archtest"
+
+// lint checks formatting and code, then the rules of internal/archtest.
+func (r *runner) lint() error {
+	bin := filepath.Join(r.dir, ".cache", "bin")
+	r.check(true, r.dir, filepath.Join(bin, "gofumpt"), "-l", ".")
+	for _, m := range modules {
+		dir := filepath.Join(r.dir, m)
+		tags := []string{""}
+		if m == "." {
+			tags = []string{"", "root"}
+		}
+		for _, tag := range tags {
+			r.check(false, dir, "go", withTag("vet", tag)...)
+			r.check(false, dir, filepath.Join(bin, "staticcheck"), withTag("", tag)...)
+		}
+	}
+	return r.goTest(newCollector(r.t, false), r.dir, "-vet=off", "-count=1", "./"+archtest)
+}
+
+// withTag puts together the arguments [verb] [-tags tag] ./...
+func withTag(verb, tag string) []string {
+	var args []string
+	if verb != "" {
+		args = append(args, verb)
+	}
+	if tag != "" {
+		args = append(args, "-tags", tag)
+	}
+	return append(args, "./...")
+}
+
+// unit runs every test that needs no root, except those of lint.
+func (r *runner) unit() error {
+	for _, m := range modules {
+		if err := r.unitModule(m, newCollector(r.t, false)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// race runs the tests of the main module under the race detector, which needs
+// a C compiler.
+func (r *runner) race() error {
+	probe := r.command(r.dir, "go", "build", "-race", "-o", os.DevNull, "runtime/cgo")
+	if out, err := probe.CombinedOutput(); err != nil {
+		why, _, _ := strings.Cut(string(bytes.TrimSpace(out)), "\n")
+		r.t.skip("race detector", "needs cgo and a C compiler (apt-get install gcc libc6-dev): "+why)
+		return nil
+	}
+	return r.unitModule(".", newCollector(r.t, true), "-race")
+}
+
+func (r *runner) unitModule(module string, c *collector, flags ...string) error {
+	dir := filepath.Join(r.dir, module)
+	args := append([]string{"-vet=off", "-count=1", "-timeout", "5m"}, flags...)
+	if module != "." {
+		return r.goTest(c, dir, append(args, "./...")...)
+	}
+	out, err := r.command(dir, "go", "list", "./...").Output()
+	if err != nil {
+		return fmt.Errorf("list packages: %w\n%s", err, stderrOf(err))
+	}
+	for _, p := range strings.Fields(string(out)) {
+		if p = short(p); p != archtest {
+			args = append(args, "./"+p)
+		}
+	}
+	return r.goTest(c, dir, args...)
+}
+
+// fuzz runs each fuzz target for r.fuzzTime.
+func (r *runner) fuzz() error {
+	pkgs, err := r.find()
+	if err != nil {
+		return err
+	}
+	for _, p := range pkgs {
+		for _, name := range p.user.fuzz {
+			if err := r.fuzzOne(p.path, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fuzzOne runs one fuzz target. A failure at the very end of the time that
+// found no input is a race in go test (go.dev/issue/75804, mended in Go 1.27):
+// that run is repeated.
+func (r *runner) fuzzOne(pkg, name string) error {
+	for try := 1; ; try++ {
+		scratch := &tally{level: r.t.level, out: &bytes.Buffer{}}
+		one := &runner{dir: r.dir, out: r.out, t: scratch}
+		err := one.goTest(newCollector(scratch, false), r.dir,
+			"-vet=off", "-run", "^$", "-fuzz", exactly(name), "-fuzztime", r.fuzzTime, "-timeout", "10m", pkg)
+		if err != nil {
+			return err
+		}
+		said := scratch.out.(*bytes.Buffer).String()
+		if scratch.failed > 0 && try < 3 && deadlineRace(said) {
+			_, _ = fmt.Fprintf(r.out, "again: %s ended with go test's own deadline and found no input\n", name)
+			continue
+		}
+		_, _ = fmt.Fprint(r.out, said)
+		r.t.passed += scratch.passed
+		r.t.failed += scratch.failed
+		r.t.skipped += scratch.skipped
+		r.t.failures = append(r.t.failures, scratch.failures...)
+		return nil
+	}
+}
+
+// deadlineRace says whether a failed fuzz run only missed its own end.
+func deadlineRace(output string) bool {
+	return strings.Contains(output, "context deadline exceeded") &&
+		!strings.Contains(output, "Failing input written to")
+}
+
+// root runs the tests declared in *_root_test.go as root, one package after
+// the other. What they share with the unit tests is not run again.
+func (r *runner) root() error {
+	pkgs, err := r.find()
+	if err != nil {
+		return err
+	}
+	exe, err := r.asRoot()
+	if err != nil {
+		return err
+	}
+	for _, p := range pkgs {
+		if len(p.root.tests) == 0 {
+			continue
+		}
+		args := append([]string{"-vet=off", "-tags", "root", "-p", "1", "-count=1", "-timeout", "10m"}, exe...)
+		args = append(args, "-run", exactly(p.root.tests...), p.path)
+		if err := r.goTest(newCollector(r.t, false), r.dir, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bench runs every benchmark for one iteration, those in *_root_test.go as
+// root.
+func (r *runner) bench() error {
+	pkgs, err := r.find()
+	if err != nil {
+		return err
+	}
+	common := []string{"-vet=off", "-run", "^$", "-benchtime", "1x", "-p", "1", "-timeout", "10m"}
+	for _, p := range pkgs {
+		if len(p.user.bench) == 0 {
+			continue
+		}
+		args := append(slices.Clone(common), "-bench", exactly(p.user.bench...), p.path)
+		if err := r.goTest(newCollector(r.t, false), r.dir, args...); err != nil {
+			return err
+		}
+	}
+	for _, p := range pkgs {
+		if len(p.root.bench) == 0 {
+			continue
+		}
+		exe, err := r.asRoot()
+		if err != nil {
+			return err
+		}
+		args := append(slices.Clone(common), "-tags", "root")
+		args = append(append(args, exe...), "-bench", exactly(p.root.bench...), p.path)
+		if err := r.goTest(newCollector(r.t, false), r.dir, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asRoot returns the flags of go test that run a test binary as root: none
+// for root, sudo otherwise. The tests are still built as this user, so that
+// the build cache stays theirs.
+func (r *runner) asRoot() ([]string, error) {
+	if os.Geteuid() == 0 {
+		return nil, nil
+	}
+	const ask = "these tests need root: run make as root, or as a user who may sudo"
+	if _, err := exec.LookPath("sudo"); err != nil {
+		return nil, fmt.Errorf("%s: %w", ask, err)
+	}
+	path := "PATH=" + os.Getenv("PATH")
+	try := []string{"-E", "env", path, "true"}
+	if !canAsk() {
+		try = append([]string{"-n"}, try...)
+	}
+	if out, err := r.command(r.dir, "sudo", try...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: sudo -E: %w\n%s", ask, err, out)
+	}
+	return []string{"-exec", "sudo -n -E env '" + path + "'"}, nil
+}
+
+// canAsk says whether somebody is there to type sudo's password.
+func canAsk() bool {
+	if os.Getenv("CI") != "" {
+		return false
+	}
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	_ = tty.Close()
+	return true
+}

@@ -1,0 +1,129 @@
+// Command levels runs the checks and tests of the repository level by level
+// (lint, unit, race, fuzz, root, bench), counts what passed, failed and was
+// skipped, and ends with a table and the line "N passed, N failed, N skipped".
+//
+// It installs nothing and changes no file; the Makefile prepares the machine.
+// It must not know what a single test is about: it only finds, runs and counts.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// level is one named group of checks.
+type level struct {
+	name string
+	what string
+	run  func(*runner) error
+}
+
+// levels are all levels in the order in which they run.
+func levels() []level {
+	return []level{
+		{"lint", "formatting, vet, staticcheck, the rules of internal/archtest", (*runner).lint},
+		{"unit", "unit and golden tests, as this user", (*runner).unit},
+		{"race", "the unit tests again under the race detector, counted by package", (*runner).race},
+		{"fuzz", "every fuzz target for a moment, beyond its seeds", (*runner).fuzz},
+		{"root", "tests on the real kernel, as root", (*runner).root},
+		{"bench", "every benchmark once", (*runner).bench},
+	}
+}
+
+func main() {
+	fuzzTime := flag.String("fuzztime", "5s", "how long each fuzz target runs (go test -fuzztime)")
+	dir := flag.String("dir", ".", "the repository")
+	flag.Usage = func() {
+		_, _ = fmt.Fprintf(flag.CommandLine.Output(), "usage: levels [flags] [level…]\n")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ok, err := runLevels(os.Stdout, *dir, *fuzzTime, flag.Args())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "levels:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+// runLevels runs the named levels, or all, and says whether nothing failed.
+func runLevels(out io.Writer, dir, fuzzTime string, names []string) (bool, error) {
+	todo, err := choose(levels(), names)
+	if err != nil {
+		return false, err
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return false, fmt.Errorf("repository %s: %w", dir, err)
+	}
+	var done []*tally
+	for _, l := range todo {
+		_, _ = fmt.Fprintf(out, "\n=== %s: %s\n", l.name, l.what)
+		t := &tally{level: l.name, out: out}
+		start := time.Now()
+		r := &runner{dir: abs, fuzzTime: fuzzTime, out: out, t: t}
+		if err := l.run(r); err != nil {
+			t.fail(l.name, err.Error())
+		}
+		if t.passed+t.failed+t.skipped == 0 {
+			t.fail(l.name, "found nothing to run")
+		}
+		t.took = time.Since(start)
+		_, _ = fmt.Fprintf(out, "--- %s: %d passed, %d failed, %d skipped in %.1f s\n",
+			l.name, t.passed, t.failed, t.skipped, t.took.Seconds())
+		done = append(done, t)
+	}
+	return summarize(out, done), nil
+}
+
+// choose returns the levels with the given names, in the order of all.
+func choose(all []level, names []string) ([]level, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var known []string
+	for _, l := range all {
+		known = append(known, l.name)
+	}
+	for _, n := range names {
+		if !slices.Contains(known, n) {
+			return nil, fmt.Errorf("level %q is none of %s", n, strings.Join(known, ", "))
+		}
+	}
+	return slices.DeleteFunc(all, func(l level) bool {
+		return !slices.Contains(names, l.name)
+	}), nil
+}
+
+// summarize prints the table and the closing line, and says whether nothing
+// failed.
+func summarize(out io.Writer, done []*tally) bool {
+	var sum tally
+	_, _ = fmt.Fprintf(out, "\n%-8s %8s %8s %8s %9s\n", "level", "passed", "failed", "skipped", "seconds")
+	row := func(t *tally) {
+		_, _ = fmt.Fprintf(out, "%-8s %8d %8d %8d %9.1f\n", t.level, t.passed, t.failed, t.skipped, t.took.Seconds())
+	}
+	for _, t := range done {
+		row(t)
+		sum.passed += t.passed
+		sum.failed += t.failed
+		sum.skipped += t.skipped
+		sum.took += t.took
+		sum.failures = append(sum.failures, t.failures...)
+	}
+	sum.level = "all"
+	row(&sum)
+	for _, f := range sum.failures {
+		_, _ = fmt.Fprintf(out, "FAILED %s\n", f)
+	}
+	_, _ = fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", sum.passed, sum.failed, sum.skipped)
+	return sum.failed == 0
+}
