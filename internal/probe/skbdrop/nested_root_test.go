@@ -1,0 +1,259 @@
+//go:build root
+
+package skbdrop
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/lab/netlab"
+	"github.com/whydrop/whydrop/internal/testkit"
+)
+
+// attachEmpty attaches a program that does nothing.
+func attachEmpty(t testing.TB) func() {
+	t.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "kfree_skb", License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { l.Close(); prog.Close() }
+}
+
+// TestNestedDrops makes a CPU drop packets in softirq while it is dropping
+// others in process context. The kernel lets the program see only one of two
+// nested drops; the other must appear as unattributed, or be counted where
+// the program's own tables allow it.
+//
+// The process context is a socket pair that is closed with unread messages
+// (net/unix/af_unix.c, unix_release_sock: interrupts stay on). The softirq is
+// RPS: the other CPU receives on a veth pair and hands every packet to this
+// one.
+func TestNestedDrops(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Fatal("this test needs two CPUs: one to interrupt the other")
+	}
+	host, peer := rpsPair(t)
+	receiver := closedPort(t, peer)
+	noPorts := func() uint64 { return snmp(t, host, "Udp", "NoPorts") }
+	for name, o := range map[string]Options{
+		"guarded": {Args: 4, Guarded: true, HaveCast: true},
+		"nested":  {Args: 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := noPorts()
+			p := start(t, o)
+			closed := hammer(t, receiver, 3*time.Second)
+			want := noPorts() - before
+			if err := p.Detach(); err != nil {
+				t.Fatal(err)
+			}
+			// Key the unread messages by their place: the only one that dropped
+			// so many outside of any namespace.
+			var softirq uint64
+			process := map[uint64]uint64{}
+			p.Counts(func(k Key, n, _ uint64) {
+				switch {
+				case k.NetNS == host.Inode() && k.IPProto == unix.IPPROTO_UDP:
+					softirq += n
+				case k.EtherType == 0:
+					process[k.Location] += n
+				}
+			})
+			var messages uint64
+			for _, n := range process {
+				messages = max(messages, n)
+			}
+			s := stats(t, p)
+			if s.TableFull != 0 {
+				t.Fatalf("this host drops %d packets of other kinds than fit the table: nothing can be compared", s.TableFull)
+			}
+			t.Logf("softirq %d of %d, process %d of %d, unattributed %d",
+				softirq, want, messages, closed, s.Unattributed)
+			if got := softirq + messages + s.Unattributed; got < want+closed || got > want+closed+100 {
+				t.Errorf("counted %d + %d, unattributed %d: %d; happened %d + %d: %d",
+					softirq, messages, s.Unattributed, got, want, closed, want+closed)
+			}
+			if o.Guarded && s.Unattributed == 0 {
+				t.Error("no drop was nested: the test shows nothing")
+			}
+		})
+	}
+}
+
+// rpsPair joins two namespaces; what host receives is handled by CPU 0.
+func rpsPair(t *testing.T) (host, peer *netlab.Namespace) {
+	t.Helper()
+	testkit.NeedRoot(t)
+	for _, ns := range []**netlab.Namespace{&host, &peer} {
+		var err error
+		if *ns, err = netlab.New(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { (*ns).Close() })
+	}
+	if err := netlab.Veth(
+		netlab.End{NS: host, Name: "rps0", Addr: netip.MustParsePrefix("192.0.2.1/24"), MAC: []byte{2, 0, 0, 0, 0, 1}},
+		netlab.End{NS: peer, Name: "rps1", Addr: netip.MustParsePrefix("192.0.2.2/24"), MAC: []byte{2, 0, 0, 0, 0, 2}},
+	); err != nil {
+		t.Fatal(err)
+	}
+	// sysfs shows the devices of the namespace that it was mounted in; this
+	// mount is seen by the thread alone, and ends with it.
+	dir := t.TempDir()
+	err := host.Do(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return os.NewSyscallError("mount", err)
+		}
+		if err := unix.Mount("sysfs", dir, "sysfs", 0, ""); err != nil {
+			return os.NewSyscallError("mount", err)
+		}
+		return os.WriteFile(filepath.Join(dir, "class/net/rps0/queues/rx-0/rps_cpus"), []byte("1"), 0)
+	})
+	if err != nil {
+		t.Fatalf("steer packets to CPU 0: %v", err)
+	}
+	return host, peer
+}
+
+// closedPort returns a socket of peer to a port of host that is closed.
+func closedPort(t *testing.T, peer *netlab.Namespace) *net.UDPConn {
+	t.Helper()
+	var c *net.UDPConn
+	err := peer.Do(func() (err error) {
+		c, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(192, 0, 2, 2)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// pin binds the calling goroutine to a CPU for the rest of its life.
+func pin(t *testing.T, cpu int) {
+	runtime.LockOSThread()
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		t.Errorf("pin to CPU %d: %v", cpu, err)
+	}
+}
+
+// hammer drops in both ways for d, and returns how many messages of socket
+// pairs were dropped.
+func hammer(t *testing.T, c *net.UDPConn, d time.Duration) (closed uint64) {
+	t.Helper()
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		pin(t, 1)
+		to := netip.MustParseAddrPort("192.0.2.1:9")
+		for i := 0; !stop.Load(); i++ {
+			if _, err := c.WriteToUDPAddrPort([]byte("x"), to); err != nil {
+				t.Errorf("send: %v", err)
+				return
+			}
+			if i%64 == 63 {
+				time.Sleep(50 * time.Microsecond) // far from a full backlog
+			}
+		}
+	})
+	wg.Go(func() {
+		pin(t, 0)
+		for !stop.Load() {
+			n, err := closeUnread()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			closed += n
+		}
+	})
+	time.Sleep(d)
+	stop.Store(true)
+	wg.Wait()
+	time.Sleep(50 * time.Millisecond) // the last packets under way
+	return closed
+}
+
+// closeUnread closes a socket that holds messages nobody has read.
+func closeUnread() (n uint64, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socketpair", err)
+	}
+	for {
+		if _, err := unix.Write(fds[0], []byte("unread")); err == unix.EAGAIN {
+			break
+		} else if err != nil {
+			return 0, os.NewSyscallError("write", err)
+		}
+		n++
+	}
+	unix.Close(fds[1])
+	unix.Close(fds[0])
+	return n, nil
+}
+
+// snmp reads a value of /proc/net/snmp of a namespace.
+func snmp(t *testing.T, ns *netlab.Namespace, table, field string) uint64 {
+	t.Helper()
+	f, err := ns.Open("snmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 16<<10)
+	n, err := f.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for l := range strings.Lines(string(b[:n])) {
+		f := strings.Fields(l)
+		if f[0] != table+":" {
+			continue
+		}
+		if names == nil {
+			names = f
+			continue
+		}
+		for i, name := range names {
+			if name == field {
+				v, err := strconv.ParseUint(f[i], 10, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return v
+			}
+		}
+	}
+	t.Fatalf("no %s %s in /proc/net/snmp", table, field)
+	return 0
+}
