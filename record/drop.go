@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -24,19 +26,40 @@ type Location struct {
 	// Symbol is empty where kallsyms could not be read or gives no answer.
 	Symbol string `json:"symbol"`
 	// Module is empty for the kernel itself.
-	Module  string `json:"module,omitempty"`
-	Offset  uint64 `json:"offset"`
-	Address uint64 `json:"address"`
+	Module  string  `json:"module,omitempty"`
+	Offset  uint64  `json:"offset"`
+	Address Address `json:"address"`
 	// Beyond says that Address lies behind the end of Symbol, as far as that
 	// end is known: the name is a guess.
 	Beyond bool `json:"beyond,omitempty"`
+}
+
+// Address is a kernel address. In JSON it is a string such as
+// "0xffffffff81000010": as a number it would lose digits in readers that have
+// only floating point.
+type Address uint64
+
+func (a Address) String() string { return fmt.Sprintf("0x%x", uint64(a)) }
+
+// MarshalText writes what String returns.
+func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (a *Address) UnmarshalText(b []byte) error {
+	hex, ok := strings.CutPrefix(string(b), "0x")
+	n, err := strconv.ParseUint(hex, 16, 64)
+	if !ok || err != nil {
+		return fmt.Errorf("kernel address %q: want 0x and hexadecimal digits", b)
+	}
+	*a = Address(n)
+	return nil
 }
 
 // String prints symbol+0xoffset [module], or the address when there is no
 // symbol.
 func (l Location) String() string {
 	if l.Symbol == "" {
-		return fmt.Sprintf("0x%x", l.Address)
+		return l.Address.String()
 	}
 	s := fmt.Sprintf("%s+0x%x", l.Symbol, l.Offset)
 	if l.Module != "" {

@@ -237,6 +237,19 @@ func TestLocationString(t *testing.T) {
 	}
 }
 
+func TestAddressJSON(t *testing.T) {
+	b, err := json.Marshal(Location{Address: 0xffffffff81000011})
+	if err != nil || !strings.Contains(string(b), `"address":"0xffffffff81000011"`) {
+		t.Errorf("location = %s, %v", b, err)
+	}
+	for _, s := range []string{`5`, `"5"`, `"0x"`, `"0xzz"`, `"0x10000000000000000"`} {
+		var a Address
+		if err := json.Unmarshal([]byte(s), &a); err == nil {
+			t.Errorf("%s was read as %s", s, a)
+		}
+	}
+}
+
 func TestClassOrder(t *testing.T) {
 	order := []Class{ClassFault, ClassCapacity, ClassPolicy, ClassExpected}
 	for i, c := range order[:3] {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -82,18 +83,19 @@ func (n *Names) Own() uint32 { return n.own }
 func (n *Names) HostError() error { return n.hostErr }
 
 // Name returns the name of the namespace with that inode, or "" where it has
-// none. An inode not seen before makes it look at the directory again, at
-// most once a second.
-func (n *Names) Name(ino uint32) string {
-	if ino == 0 {
-		return ""
+// none.
+func (n *Names) Name(ino uint32) string { return n.names[ino] }
+
+// Refresh looks at the directory of names again, if it has not for a second,
+// and says whether a name has changed. The kernel gives the inode of a
+// namespace that is gone to the next one, so names grow old.
+func (n *Names) Refresh() bool {
+	if time.Since(n.scanned) < rescan {
+		return false
 	}
-	name, ok := n.names[ino]
-	if !ok && time.Since(n.scanned) > rescan {
-		n.scan()
-		name = n.names[ino]
-	}
-	return name
+	old := n.names
+	n.scan()
+	return !maps.Equal(old, n.names)
 }
 
 // Find returns the inode of a namespace given as a name under /run/netns,

@@ -57,9 +57,20 @@ func TestNames(t *testing.T) {
 	if err := os.WriteFile(green, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if n.Refresh() {
+		t.Error("looked again within a second")
+	}
 	n.scanned = time.Now().Add(-2 * rescan)
-	if got := n.Name(inodeOf(t, green)); got != "green" {
-		t.Errorf("name of one made later = %q", got)
+	if !n.Refresh() || n.Name(inodeOf(t, green)) != "green" {
+		t.Errorf("name of one made later = %q", n.Name(inodeOf(t, green)))
+	}
+	// Its inode is given to a namespace of another name.
+	if err := os.Rename(green, filepath.Join(dir, "yellow")); err != nil {
+		t.Fatal(err)
+	}
+	n.scanned = time.Now().Add(-2 * rescan)
+	if got := inodeOf(t, filepath.Join(dir, "yellow")); !n.Refresh() || n.Name(got) != "yellow" {
+		t.Errorf("name after a change = %q", n.Name(got))
 	}
 }
 

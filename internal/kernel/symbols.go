@@ -1,0 +1,192 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// ErrAddressesHidden says that /proc/kallsyms prints zeros for addresses.
+var ErrAddressesHidden = errors.New("kernel addresses are hidden")
+
+const (
+	// sectionTail is how far behind the known end of a section an address may
+	// lie and still be given, as a guess, to the section's last symbol: the
+	// linker and the loader pad sections to pages.
+	sectionTail = 4096
+	// usualFunction and maxFunction bound functions whose end is not known:
+	// hardly one is longer than the first, none but interpreters nears the
+	// second.
+	usualFunction = 4096
+	maxFunction   = 64 << 10
+)
+
+// symbol is the start of a function, or, with no name, the end of a section.
+// The table holds one for each function of the kernel: 16 bytes.
+type symbol struct {
+	addr uint64
+	// name is where the name starts in the table's text.
+	name   uint32
+	length uint16
+	// module indexes the table's modules; 0 is the kernel itself.
+	module uint16
+}
+
+func (s symbol) isEnd() bool { return s.length == 0 }
+
+// Symbols is the kernel's table of functions. It is read once and never
+// changes; it may be used by several goroutines at once.
+type Symbols struct {
+	// symbols are ordered by address, one for each address.
+	symbols []symbol
+	text    string
+	modules []string
+	// ends are where the memory of each module ends; 0 where that is not
+	// known.
+	ends []uint64
+}
+
+// LoadSymbols reads /proc/kallsyms once, and /proc/modules for where modules
+// end. An error wraps ErrAddressesHidden where this process may not see
+// addresses, and says what would let it.
+func (h Host) LoadSymbols() (*Symbols, error) {
+	f, err := os.Open(h.path("/proc/kallsyms"))
+	if err != nil {
+		return nil, fmt.Errorf("read symbols: %w", err)
+	}
+	defer f.Close()
+	s, err := ParseSymbols(f)
+	if errors.Is(err, ErrAddressesHidden) {
+		return nil, fmt.Errorf("read %s: %w: %s", f.Name(), err, h.showAddresses())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	// Without /proc/modules (a kernel without modules, a hardened /proc) the
+	// ends of modules are not known, and that is all.
+	modules, _ := h.modules()
+	for i, name := range s.modules {
+		if m := modules[name]; m.base != 0 {
+			s.ends[i] = m.base + m.size
+		}
+	}
+	return s, nil
+}
+
+// showAddresses says what would make the kernel show addresses to this process
+// (kallsyms_show_value of kernel/ksyms_common.c, earlier kernel/kallsyms.c).
+func (h Host) showAddresses() string {
+	if v, err := h.line("/proc/sys/kernel/kptr_restrict"); err == nil && v != "0" && v != "1" {
+		return "kernel.kptr_restrict is " + v + ", which hides them from everyone: sysctl -w kernel.kptr_restrict=1"
+	}
+	return "run with CAP_SYSLOG"
+}
+
+// Len is the number of functions.
+func (s *Symbols) Len() int { return len(s.symbols) }
+
+// Resolve names the function that an address lies in. Where no function is
+// plausible only Location.Address is set. It does not allocate.
+//
+// A function ends where the next one of its section begins, and the last one
+// where its section ends: at _etext, at _einittext, at the first symbol of
+// data, or with the memory of its module. Behind a known end, up to a page of
+// padding is given to the function before it, as a guess (Location.Beyond).
+// Where no end is known the function is taken to be of usual length, and what
+// follows is a guess up to 64 KiB.
+func (s *Symbols) Resolve(addr uint64) record.Location {
+	at := record.Location{Address: record.Address(addr)}
+	i := s.before(addr)
+	if i < 0 {
+		return at
+	}
+	sym := s.symbols[i]
+	end, known := sym.addr, true
+	if sym.isEnd() {
+		if i == 0 || s.symbols[i-1].isEnd() || s.symbols[i-1].module != sym.module {
+			return at
+		}
+		sym = s.symbols[i-1]
+	} else {
+		end, known = s.end(i)
+	}
+	switch {
+	case addr < end:
+	case known && addr-end < sectionTail, !known && addr-sym.addr < maxFunction:
+		at.Beyond = true
+	default:
+		return at
+	}
+	at.Symbol = s.name(sym)
+	at.Module = s.modules[sym.module]
+	at.Offset = addr - sym.addr
+	return at
+}
+
+// before returns the index of the last symbol at or below addr, or -1.
+func (s *Symbols) before(addr uint64) int {
+	lo, hi := 0, len(s.symbols)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if s.symbols[mid].addr <= addr {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo - 1
+}
+
+// end returns where the i-th symbol ends, and whether that is known or
+// assumed.
+func (s *Symbols) end(i int) (uint64, bool) {
+	sym := s.symbols[i]
+	moduleEnd := s.ends[sym.module]
+	if i+1 < len(s.symbols) {
+		next := s.symbols[i+1]
+		// The kernel's own text is one piece. A module's, and all the more
+		// the programs of [bpf], may lie apart.
+		if next.module == sym.module && (sym.module == 0 || next.addr-sym.addr <= maxFunction) {
+			return next.addr, true
+		}
+		if moduleEnd > next.addr {
+			moduleEnd = next.addr
+		}
+	}
+	if moduleEnd > sym.addr {
+		return moduleEnd, true
+	}
+	return sym.addr + usualFunction, false
+}
+
+func (s *Symbols) name(sym symbol) string {
+	return s.text[sym.name : sym.name+uint32(sym.length)]
+}
+
+// Base strips what compilers append to the names of functions that they split
+// or specialise: .constprop.N, .isra.N, .part.N, .cold, .llvm.N and their like.
+func Base(symbol string) string {
+	for {
+		dot := strings.LastIndexByte(symbol, '.')
+		if dot <= 0 {
+			return symbol
+		}
+		word := symbol[dot+1:]
+		if strings.Trim(word, "0123456789") == "" {
+			end := dot
+			if dot = strings.LastIndexByte(symbol[:end], '.'); dot <= 0 {
+				return symbol
+			}
+			word = symbol[dot+1 : end]
+		}
+		switch word {
+		case "constprop", "isra", "part", "cold", "llvm", "lto_priv", "localalias", "__uniq":
+			symbol = symbol[:dot]
+		default:
+			return symbol
+		}
+	}
+}
