@@ -1,0 +1,16 @@
+package lab
+
+// udpNoPort sends to a port that no socket is bound to.
+func udpNoPort() Scenario {
+	return Scenario{
+		Name:  "udp-noport",
+		Title: "UDP datagrams to a port that nothing listens on",
+		build: func(t *topology) (*rig, error) {
+			r, err := newRig(t, peerNet.Addr())
+			if err != nil {
+				return nil, err
+			}
+			return r, r.countIn(t, "snmp", "Udp", "NoPorts", "UdpNoPorts")
+		},
+	}
+}
