@@ -30,8 +30,8 @@ type Options struct {
 	// or 4 (kernel.KfreeSkbArgs). Required.
 	Args int
 	// Guarded says that the kernel never runs the program while it already
-	// runs on the same CPU (6.2 and later). Where it does, nested runs get
-	// tables of their own.
+	// runs on the same CPU (kernel.BTF.GuardsRecursion). Where it does, nested
+	// runs get tables of their own.
 	Guarded bool
 	// HaveCast says that the kernel has bpf_rdonly_cast (6.2 and later): the
 	// program then reads packets without calling a helper.
