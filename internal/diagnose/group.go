@@ -1,0 +1,274 @@
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// maxListed bounds the flows and owners of a finding: what comes from
+// packets has no bound of its own.
+const maxListed = 5
+
+// groupKey is what a finding is made by.
+type groupKey struct {
+	reason, subsystem, symbol string
+	Verdict
+}
+
+// group collects the counts and samples of one finding.
+type group struct {
+	key       groupKey
+	value     uint32 // the kernel's number of the reason
+	drops     uint64
+	direction record.Direction
+	locations tally
+	devices   tally
+	netns     tally
+	owners    tally
+	flows     map[record.Flow]uint64
+	samples   uint64
+}
+
+// groups sorts the observation into findings-to-be, the greatest first.
+func groups(o *record.Observation, verdicts []Verdict) []*group {
+	byKey := map[groupKey]*group{}
+	bySite := map[record.Key]*group{}
+	names := learnNames(o)
+	var out []*group
+	for i, c := range o.Counts {
+		key := groupKey{
+			reason: c.Reason.Name, subsystem: c.Reason.Subsystem,
+			symbol: symbolOrAddress(c.Location), Verdict: verdicts[i],
+		}
+		g, ok := byKey[key]
+		if !ok {
+			g = &group{
+				key: key, value: c.Reason.Value,
+				locations: tally{}, devices: tally{}, netns: tally{}, owners: tally{},
+				flows: map[record.Flow]uint64{},
+			}
+			byKey[key] = g
+			out = append(out, g)
+		}
+		bySite[site(c.Key)] = g
+		c.Key = names.fill(c.Key)
+		g.add(c)
+	}
+	for i := range o.Samples {
+		if g, ok := bySite[site(o.Samples[i].Key)]; ok {
+			g.addSample(&o.Samples[i])
+		}
+	}
+	slices.SortFunc(out, compareGroups)
+	return out
+}
+
+// deviceNames are the names that any part of an observation gives to a
+// device: its first counts may come before its name is known. A device with
+// two names has none here. Namespaces are not named this way: the kernel
+// gives the inode of one that is gone to the next.
+type deviceNames map[nameKey]string
+
+type nameKey struct{ netns, index uint32 }
+
+func learnNames(o *record.Observation) deviceNames {
+	n := deviceNames{}
+	for _, c := range o.Counts {
+		n.learn(c.Key)
+	}
+	for i := range o.Samples {
+		n.learn(o.Samples[i].Key)
+	}
+	return n
+}
+
+func (n deviceNames) learn(k record.Key) {
+	d := nameKey{k.NetNS.Inode, k.Device.Index}
+	switch old, ok := n[d]; {
+	case k.Device.Name == "":
+	case ok && old != k.Device.Name:
+		n[d] = ""
+	default:
+		n[d] = k.Device.Name
+	}
+}
+
+// fill gives k the device name that it lacks.
+func (n deviceNames) fill(k record.Key) record.Key {
+	if k.Device.Name == "" {
+		k.Device.Name = n[nameKey{k.NetNS.Inode, k.Device.Index}]
+	}
+	return k
+}
+
+func symbolOrAddress(l record.Location) string {
+	if s := baseSymbol(l.Symbol); s != "" {
+		return s
+	}
+	return l.String()
+}
+
+// compareGroups orders the greatest first; the rest makes the order total.
+func compareGroups(a, b *group) int {
+	return cmp.Or(
+		cmp.Compare(b.drops, a.drops),
+		compareVerdicts(a.key.Verdict, b.key.Verdict),
+		strings.Compare(a.key.reason, b.key.reason),
+		strings.Compare(a.key.subsystem, b.key.subsystem),
+		strings.Compare(a.key.symbol, b.key.symbol),
+	)
+}
+
+func (g *group) add(c record.Count) {
+	g.drops += c.Drops
+	g.direction = mergeDirections(g.direction, c.Direction)
+	g.locations.add(c.Location.String(), c.Drops)
+	g.devices.add(deviceLabel(c.Device, c.NetNS), c.Drops)
+	g.netns.add(netnsLabel(c.NetNS), c.Drops)
+}
+
+func (g *group) addSample(d *record.Drop) {
+	g.samples++
+	if d.Packet != nil && d.Packet.Flow.IsValid() {
+		g.flows[d.Packet.Flow]++
+	}
+	// An inode of 0 is a socket without a file, which no process owns.
+	if d.Socket != nil && d.Socket.Inode != 0 {
+		g.owners.add(fmt.Sprintf("socket inode %d", d.Socket.Inode), 1)
+	}
+}
+
+// mergeDirections keeps a direction that all hints agree on; a is empty at
+// first.
+func mergeDirections(a, b record.Direction) record.Direction {
+	if b == "" {
+		b = record.DirectionUnknown
+	}
+	if a == "" || a == b {
+		return b
+	}
+	return record.DirectionUnknown
+}
+
+// deviceLabel names a device, with its namespace where that is not the
+// host's; an index without a name is unique only there.
+func deviceLabel(d record.Device, ns record.NetNS) string {
+	label := d.Name
+	if label == "" {
+		if d.Index == 0 {
+			return ""
+		}
+		label = fmt.Sprintf("#%d", d.Index)
+	}
+	if n := netnsLabel(ns); n != "" && n != hostNetNS {
+		label += " (netns " + n + ")"
+	}
+	return label
+}
+
+// hostNetNS is the name that record gives to the namespace of PID 1.
+const hostNetNS = "host"
+
+// netnsLabel names a namespace as /proc/PID/ns/net does where it has no name;
+// it is empty where the packet did not tell.
+func netnsLabel(ns record.NetNS) string {
+	switch {
+	case ns.Name != "":
+		return ns.Name
+	case ns.Inode != 0:
+		return fmt.Sprintf("net:[%d]", ns.Inode)
+	}
+	return ""
+}
+
+func (g *group) finding(w record.Window) record.Finding {
+	f := record.Finding{
+		Cause:      record.CauseNotKnown,
+		Class:      g.key.Class,
+		Station:    g.key.Station,
+		Direction:  g.direction,
+		Title:      g.key.Sentence,
+		Drops:      g.drops,
+		Confidence: record.ConfidencePossible,
+		Reasons:    []string{},
+		Locations:  g.locations.ranked(),
+		Devices:    g.devices.ranked(),
+		NetNS:      g.netns.ranked(),
+		Owners:     g.owners.ranked(),
+		Flows:      g.topFlows(),
+		Evidence:   []record.Evidence{g.evidence()},
+		Remedy:     []record.Remedy{},
+		Verify:     []string{},
+	}
+	if g.key.reason != "" {
+		f.Reasons = append(f.Reasons, g.key.reason)
+	}
+	if s := w.Duration.Seconds(); s > 0 {
+		f.Rate = float64(g.drops) / s
+	}
+	f.Owners = f.Owners[:min(len(f.Owners), maxListed)]
+	return f
+}
+
+// evidence quotes the exact count and a command of another program that
+// counts the same.
+func (g *group) evidence() record.Evidence {
+	name, filter := g.key.symbol, ""
+	if g.key.reason != "" {
+		name = g.key.reason + "@" + name
+		if g.value != 0 {
+			filter = fmt.Sprintf("/args->reason == %d/ ", g.value)
+		}
+	}
+	return record.Evidence{
+		Kind:     "drop",
+		Name:     name,
+		Value:    strconv.FormatUint(g.drops, 10),
+		Source:   "skb:kfree_skb",
+		Command:  "bpftrace -e 'tracepoint:skb:kfree_skb " + filter + "{ @[ksym(args->location)] = count(); }'",
+		Supports: true,
+	}
+}
+
+func (g *group) topFlows() []record.FlowShare {
+	out := make([]record.FlowShare, 0, len(g.flows))
+	for f, n := range g.flows {
+		out = append(out, record.FlowShare{Flow: f, Samples: n, Of: g.samples})
+	}
+	slices.SortFunc(out, func(a, b record.FlowShare) int {
+		return cmp.Or(
+			cmp.Compare(b.Samples, a.Samples),
+			cmp.Compare(a.Flow.Proto, b.Flow.Proto),
+			a.Flow.Src.Compare(b.Flow.Src),
+			a.Flow.Dst.Compare(b.Flow.Dst),
+		)
+	})
+	return out[:min(len(out), maxListed)]
+}
+
+// tally counts labels.
+type tally map[string]uint64
+
+// add counts n for label; what has no label is not counted.
+func (t tally) add(label string, n uint64) {
+	if label != "" {
+		t[label] += n
+	}
+}
+
+// ranked returns the labels, the most frequent first. It is never nil.
+func (t tally) ranked() []string {
+	out := make([]string, 0, len(t))
+	for l := range t {
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b string) int {
+		return cmp.Or(cmp.Compare(t[b], t[a]), strings.Compare(a, b))
+	})
+	return out
+}

@@ -1,0 +1,255 @@
+// Package diagnose turns an observation into findings. It holds the loaded
+// knowledge base, the classification of single drops and the grouping of
+// counts into findings.
+//
+// It is pure: from the same record and the same knowledge it makes the same
+// diagnosis, on any machine. It must NOT look at a host, read a clock, open a
+// file or a socket, or print: it imports the standard library (without os and
+// net), yaml, record and knowledge alone.
+package diagnose
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// The words of the knowledge base that are no reasons of any kernel.
+const (
+	// anyReason in a rule stands for every reason.
+	anyReason = "ANY"
+	// noReason in a rule stands for a kernel without reasons (before 5.17).
+	noReason = "NO_REASON"
+	// toMulticast is the one destination that a rule can ask for.
+	toMulticast = "multicast"
+	// otherEthertype is the one EtherType that a rule can ask for.
+	otherEthertype = "other"
+)
+
+// notSpecified is the kernel's name for a drop without a reason
+// (include/net/dropreason-core.h).
+const notSpecified = "NOT_SPECIFIED"
+
+// meaning is what is known about a reason or a location.
+type meaning struct {
+	Class    record.Class   `yaml:"class"`
+	Station  record.Station `yaml:"station"`
+	Sentence string         `yaml:"sentence"`
+}
+
+// rule gives a meaning to drops for which all its conditions hold.
+type rule struct {
+	ID          string   `yaml:"id"`
+	Reasons     []string `yaml:"reasons"`
+	Symbols     []string `yaml:"symbols"`
+	Stack       []string `yaml:"stack"`
+	Destination string   `yaml:"destination"`
+	EtherType   string   `yaml:"ethertype"`
+	meaning     `yaml:",inline"`
+}
+
+// Knowledge is the loaded and checked knowledge base. It is not changed after
+// Load and safe for use from several goroutines.
+type Knowledge struct {
+	reasons map[string]meaning
+	// rules has the more specific ones first.
+	rules []rule
+}
+
+// Load reads reasons/*.yaml and locations/*.yaml of fsys (knowledge.FS, or a
+// directory of the same form) and checks them. An error names the file and
+// the entry; a base that is only partly good is refused as a whole.
+func Load(fsys fs.FS) (*Knowledge, error) {
+	k := &Knowledge{reasons: map[string]meaning{}}
+	if err := loadReasons(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	if err := loadRules(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	return k, nil
+}
+
+func loadReasons(fsys fs.FS, k *Knowledge) error {
+	files, err := yamlFiles(fsys, "reasons")
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		var f struct {
+			Reasons map[string]meaning `yaml:"reasons"`
+		}
+		if err := decodeStrict(fsys, name, &f); err != nil {
+			return err
+		}
+		for reason, m := range f.Reasons {
+			if _, ok := k.reasons[reason]; ok {
+				return fmt.Errorf("%s: reason %s is described twice", name, reason)
+			}
+			if err := checkReason(reason, m); err != nil {
+				return fmt.Errorf("%s: reason %s: %w", name, reason, err)
+			}
+			k.reasons[reason] = m
+		}
+	}
+	return nil
+}
+
+func loadRules(fsys fs.FS, k *Knowledge) error {
+	files, err := yamlFiles(fsys, "locations")
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, name := range files {
+		var f struct {
+			Rules []rule `yaml:"rules"`
+		}
+		if err := decodeStrict(fsys, name, &f); err != nil {
+			return err
+		}
+		for i, r := range f.Rules {
+			if r.ID == "" {
+				return fmt.Errorf("%s: rule %d has no id", name, i+1)
+			}
+			if seen[r.ID] {
+				return fmt.Errorf("%s: rule %s is there twice", name, r.ID)
+			}
+			seen[r.ID] = true
+			if err := checkRule(r); err != nil {
+				return fmt.Errorf("%s: rule %s: %w", name, r.ID, err)
+			}
+			k.rules = append(k.rules, r)
+		}
+	}
+	slices.SortStableFunc(k.rules, func(a, b rule) int {
+		return b.weight() - a.weight()
+	})
+	return nil
+}
+
+// yamlFiles lists dir's YAML files in the order of their names. None at all
+// is an error: it is a directory that is no knowledge base.
+func yamlFiles(fsys fs.FS, dir string) ([]string, error) {
+	files, err := fs.Glob(fsys, dir+"/*.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("list %s: no *.yaml: %w", dir, fs.ErrNotExist)
+	}
+	slices.Sort(files)
+	return files, nil
+}
+
+// decodeStrict reads one YAML document and refuses fields that v lacks.
+func decodeStrict(fsys fs.FS, name string, v any) error {
+	b, err := fs.ReadFile(fsys, name)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(v); err != nil {
+		return fmt.Errorf("decode %s: %w", name, err)
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("decode %s: more than one document", name)
+	}
+	return nil
+}
+
+// The shapes of names: reasons are enumerators, symbols are functions and may
+// end in a star.
+var (
+	reasonShape = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	symbolShape = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
+)
+
+func checkReason(name string, m meaning) error {
+	switch {
+	case !reasonShape.MatchString(name):
+		return errors.New("not a reason's name")
+	case name == anyReason, name == noReason, name == notSpecified:
+		return errors.New("needs rules by location, not an entry")
+	}
+	return m.check()
+}
+
+func checkRule(r rule) error {
+	if len(r.Reasons) == 0 {
+		return errors.New("no reasons")
+	}
+	for _, s := range r.Reasons {
+		if !reasonShape.MatchString(s) {
+			return fmt.Errorf("reason %q is not a reason's name", s)
+		}
+	}
+	if slices.Contains(r.Reasons, anyReason) && len(r.Reasons) > 1 {
+		return fmt.Errorf("reason %s beside others", anyReason)
+	}
+	for _, s := range slices.Concat(r.Symbols, r.Stack) {
+		if !symbolShape.MatchString(s) {
+			return fmt.Errorf("symbol %q is not a function's name", s)
+		}
+	}
+	if len(r.Symbols) == 0 && len(r.Stack) == 0 {
+		return errors.New("neither symbols nor stack")
+	}
+	if r.Destination != "" && r.Destination != toMulticast {
+		return fmt.Errorf("unknown destination %q", r.Destination)
+	}
+	if r.EtherType != "" && r.EtherType != otherEthertype {
+		return fmt.Errorf("unknown ethertype %q", r.EtherType)
+	}
+	return r.check()
+}
+
+func (m meaning) check() error {
+	switch m.Class {
+	case record.ClassFault, record.ClassCapacity, record.ClassPolicy,
+		record.ClassExpected, record.ClassBenign:
+	default:
+		return fmt.Errorf("unknown class %q", m.Class)
+	}
+	if !slices.Contains(record.Stations(), m.Station) {
+		return fmt.Errorf("unknown station %q", m.Station)
+	}
+	if m.Sentence == "" || strings.ContainsFunc(m.Sentence, unicode.IsControl) {
+		return errors.New("the sentence is empty or not one line")
+	}
+	return nil
+}
+
+// weight says how specific a rule is. What a sample must show (stack,
+// destination) weighs more than all that a key can (reason, symbol,
+// EtherType): it is nearer to the one packet.
+func (r rule) weight() int {
+	const ofKey, ofSample = 1, 4
+	n := 0
+	for _, c := range []struct {
+		given  bool
+		weight int
+	}{
+		{!slices.Contains(r.Reasons, anyReason), ofKey},
+		{len(r.Symbols) > 0, ofKey},
+		{r.EtherType != "", ofKey},
+		{len(r.Stack) > 0, ofSample},
+		{r.Destination != "", ofSample},
+	} {
+		if c.given {
+			n += c.weight
+		}
+	}
+	return n
+}
