@@ -1,0 +1,109 @@
+package observe
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/whydrop/whydrop/internal/netns"
+	"github.com/whydrop/whydrop/record"
+)
+
+// Filter narrows what is shown. Everything is counted all the same, so the
+// accounting says how much was left out. Empty lists match all; several
+// entries of a list match any, the lists together match all.
+type Filter struct {
+	// Interfaces are device names.
+	Interfaces []string
+	// Reasons are names of drop reasons, with or without the prefix
+	// SKB_DROP_REASON_, in any case.
+	Reasons []string
+	// NetNS are names under /run/netns, "host", PIDs, or inode numbers.
+	NetNS []string
+}
+
+// FilterError says that a filter names something that does not exist: the
+// user's mistake, not the host's.
+type FilterError struct{ Err error }
+
+func (e *FilterError) Error() string { return e.Err.Error() }
+func (e *FilterError) Unwrap() error { return e.Err }
+
+// matcher is a Filter made ready for one kernel and host.
+type matcher struct {
+	interfaces map[string]bool
+	reasons    map[record.Reason]bool
+	netns      map[uint32]bool
+}
+
+// reasonParser is what compile needs of internal/kernel.
+type reasonParser interface {
+	Parse(name string) ([]record.Reason, error)
+}
+
+func (f Filter) compile(reasons reasonParser, names *netns.Names) (matcher, error) {
+	var m matcher
+	for _, s := range f.Interfaces {
+		if s == "" {
+			return m, &FilterError{fmt.Errorf("interface name is empty")}
+		}
+		m.interfaces = add(m.interfaces, s)
+	}
+	for _, s := range f.Reasons {
+		found, err := reasons.Parse(s)
+		if err != nil {
+			return m, &FilterError{err}
+		}
+		for _, r := range found {
+			m.reasons = add(m.reasons, r)
+		}
+	}
+	for _, s := range f.NetNS {
+		ino, err := names.Find(s)
+		if err != nil {
+			return m, &FilterError{err}
+		}
+		m.netns = add(m.netns, ino)
+	}
+	return m, nil
+}
+
+func add[K comparable](set map[K]bool, k K) map[K]bool {
+	if set == nil {
+		set = map[K]bool{}
+	}
+	set[k] = true
+	return set
+}
+
+// Match says whether drops with that key are asked for.
+func (m matcher) Match(k record.Key) bool {
+	return (m.interfaces == nil || m.interfaces[k.Device.Name]) &&
+		(m.reasons == nil || m.reasons[k.Reason]) &&
+		(m.netns == nil || m.netns[k.NetNS.Inode])
+}
+
+// Match applies a filter to keys already named, as those of a recorded
+// observation are: reasons and namespaces match by name or number.
+func (f Filter) Match(k record.Key) bool {
+	return (len(f.Interfaces) == 0 || contains(f.Interfaces, k.Device.Name)) &&
+		(len(f.Reasons) == 0 || containsReason(f.Reasons, k.Reason.Name)) &&
+		(len(f.NetNS) == 0 || contains(f.NetNS, k.NetNS.Name) || contains(f.NetNS, fmt.Sprint(k.NetNS.Inode)))
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+func containsReason(list []string, name string) bool {
+	for _, e := range list {
+		if strings.EqualFold(strings.TrimPrefix(strings.ToUpper(e), "SKB_DROP_REASON_"), name) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,158 @@
+package observe
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/whydrop/whydrop/internal/kernel"
+	"github.com/whydrop/whydrop/internal/netns"
+	"github.com/whydrop/whydrop/internal/probe/skbdrop"
+	"github.com/whydrop/whydrop/record"
+)
+
+// fakeNames is a kernel whose reason 3 is NO_SOCKET.
+type fakeNames struct{ lookups *int }
+
+func (f fakeNames) Lookup(v uint32) record.Reason {
+	*f.lookups++
+	if v == 3 {
+		return record.Reason{Name: "NO_SOCKET", Subsystem: "core", Value: v}
+	}
+	return record.Reason{Name: fmt.Sprint(v), Value: v}
+}
+
+func (f fakeNames) Resolve(a uint64) record.Location {
+	return record.Location{Symbol: fmt.Sprintf("f%x", a&^0xff), Offset: a & 0xff, Address: record.Address(a)}
+}
+
+func (f fakeNames) Parse(name string) ([]record.Reason, error) {
+	if strings.EqualFold(name, "NO_SOCKET") {
+		return []record.Reason{f.Lookup(3)}, nil
+	}
+	return nil, fmt.Errorf("reason %q: there is none", name)
+}
+
+func testResolver(t *testing.T) (*resolver, *int) {
+	t.Helper()
+	names, err := netns.NewNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	f := fakeNames{&n}
+	return newResolver(f, f, names, time.Hour), &n
+}
+
+func TestKeyIsResolvedOnce(t *testing.T) {
+	r, lookups := testResolver(t)
+	raw := skbdrop.Key{Location: 0x1234, Reason: 3, NetNS: 0xf0000001, EtherType: 0x800, IPProto: 17, Direction: skbdrop.Forward}
+	k := r.key(raw)
+	if k.Reason.Name != "NO_SOCKET" || k.Location.String() != "f1200+0x34" || k.Direction != record.DirectionForward ||
+		k.NetNS.Inode != 0xf0000001 || k.EtherType != 0x800 || k.IPProto != 17 {
+		t.Errorf("key = %+v", k)
+	}
+	r.key(raw)
+	if *lookups != 1 {
+		t.Errorf("%d look-ups for one key", *lookups)
+	}
+	r.symbols = nil
+	raw.Location = 0x5678
+	if got := r.key(raw).Location.String(); got != "0x5678" {
+		t.Errorf("location without symbols = %s", got)
+	}
+}
+
+func TestDeviceOfAnotherNamespaceIsNotGuessed(t *testing.T) {
+	r, _ := testResolver(t)
+	// 1 is lo in every namespace; only of its own can the name be asked.
+	if got := r.key(skbdrop.Key{NetNS: r.netns.Own(), Ifindex: 1}).Device.Name; got != "lo" {
+		t.Errorf("own device 1 = %q", got)
+	}
+	if got := r.key(skbdrop.Key{NetNS: 0xf0000001, Ifindex: 1}).Device.Name; got != "" {
+		t.Errorf("device 1 of another namespace = %q", got)
+	}
+}
+
+func TestCallersLeavesOutTheTracing(t *testing.T) {
+	for _, c := range []struct{ stack, want []uint64 }{
+		{[]uint64{1, 2, 7, 8, 9}, []uint64{7, 8, 9}},
+		{[]uint64{7, 8}, []uint64{7, 8}},
+		{[]uint64{1, 2}, []uint64{1, 2}}, // better too much than nothing
+		{nil, nil},
+	} {
+		if got := callers(c.stack, 7); !slices.Equal(got, c.want) {
+			t.Errorf("callers(%v, 7) = %v, want %v", c.stack, got, c.want)
+		}
+	}
+}
+
+func TestFilter(t *testing.T) {
+	r, n := testResolver(t)
+	compile := func(f Filter) (matcher, error) { return f.compile(fakeNames{n}, r.netns) }
+	k := record.Key{
+		Reason: record.Reason{Name: "NO_SOCKET", Subsystem: "core", Value: 3},
+		Device: record.Device{Index: 2, Name: "eth0"}, NetNS: record.NetNS{Inode: 4026531999},
+	}
+	for _, c := range []struct {
+		f    Filter
+		want bool
+	}{
+		{Filter{}, true},
+		{Filter{Interfaces: []string{"eth1", "eth0"}}, true},
+		{Filter{Interfaces: []string{"eth1"}}, false},
+		{Filter{Reasons: []string{"no_socket"}}, true},
+		{Filter{NetNS: []string{"4026531999"}}, true},
+		{Filter{NetNS: []string{"4026531998"}}, false},
+		{Filter{Interfaces: []string{"eth0"}, NetNS: []string{"4026531998"}}, false},
+	} {
+		m, err := compile(c.f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Match(k) != c.want {
+			t.Errorf("filter %+v matches: %v, want %v", c.f, !c.want, c.want)
+		}
+		if c.f.Match(k) != c.want {
+			t.Errorf("filter %+v matches a recorded key: %v, want %v", c.f, !c.want, c.want)
+		}
+	}
+	for _, f := range []Filter{
+		{Reasons: []string{"NO_SUCH_REASON"}},
+		{NetNS: []string{"no-such-namespace"}},
+		{Interfaces: []string{""}},
+	} {
+		var wrong *FilterError
+		if _, err := compile(f); !errors.As(err, &wrong) {
+			t.Errorf("filter %+v: %v, want a *FilterError", f, err)
+		}
+	}
+}
+
+func TestUnavailableSaysWhatToDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"no BTF":        {fmt.Errorf("load: %w", kernel.ErrNoBTF), "/sys/kernel/btf/vmlinux"},
+		"no tracepoint": {fmt.Errorf("look: %w", kernel.ErrNoTracepoint), "whydrop doctor"},
+		"old kernel":    {fmt.Errorf("load: %w", ebpf.ErrNotSupported), "5.8"},
+		"verifier":      {fmt.Errorf("load: %w", &ebpf.VerifierError{Cause: syscall.EACCES}), "verifier"},
+		"anything":      {errors.New("out of cheese"), "out of cheese"},
+	} {
+		err := unavailable(kernel.Host{}, c.err)
+		var u *UnavailableError
+		if !errors.As(err, &u) || !errors.Is(err, c.err) {
+			t.Fatalf("%s: %v is no *UnavailableError around its cause", name, err)
+		}
+		if !strings.Contains(err.Error(), c.want) || u.Fix == "" || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %q, want one line with %q", name, err, c.want)
+		}
+	}
+}
