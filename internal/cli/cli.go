@@ -1,0 +1,146 @@
+// Package cli holds the commands and flags of whydrop and wires the other
+// rooms together.
+//
+// It must not compute anything about drops itself: what is seen comes from
+// observe, what it means from diagnose, what is printed from report.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whydrop/whydrop/internal/observe"
+)
+
+// The exit codes of every command.
+const (
+	exitOK          = 0 // ran, and nothing at or above --fail-on
+	exitFinding     = 1 // a finding at or above --fail-on
+	exitUsage       = 2 // wrong flags or arguments, or no such file
+	exitUnavailable = 3 // no source works here
+	exitPartial     = 4 // ran, but something that was asked for is missing
+)
+
+// exitError carries an exit code. An empty message prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func usage(err error) error { return &exitError{exitUsage, err} }
+
+// app is what the commands share.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+
+	json  bool
+	quiet bool
+	color string
+}
+
+// Main runs whydrop and returns its exit code.
+func Main(args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the program at once: the kernel detaches then.
+	context.AfterFunc(ctx, stop)
+
+	a := &app{in: in, out: out, err: errOut}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	code := exitCode(err)
+	if msg := strings.TrimSpace(err.Error()); msg != "" {
+		fmt.Fprintf(errOut, "whydrop: %s\n", msg)
+		if code == exitUsage {
+			fmt.Fprintln(errOut, "try: whydrop --help")
+		}
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var exit *exitError
+	var unavailable *observe.UnavailableError
+	var filter *observe.FilterError
+	switch {
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &unavailable):
+		return exitUnavailable
+	case errors.As(err, &filter):
+		return exitUsage
+	}
+	return exitPartial
+}
+
+func (a *app) root() *cobra.Command {
+	c := a.diagnoseCommand()
+	c.Use = "whydrop [flags]"
+	c.Short = "Say where, why and whose packets this host drops"
+	c.Long = strings.TrimSpace(`
+whydrop watches the packets that this Linux host drops and says where it
+happens, why, whose they are, and what could not be seen. Without a command
+it watches for 10 seconds and prints the verdict, as "whydrop diagnose" does.
+
+It needs root, or the capabilities CAP_BPF, CAP_PERFMON, CAP_SYSLOG and
+CAP_NET_ADMIN; "whydrop doctor" says what this host allows. It changes
+nothing, and nothing of it stays behind when it ends, however it ends.
+
+Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
+3 nothing can be watched here; 4 ran, but what it says is incomplete.`)
+	c.SilenceErrors, c.SilenceUsage = true, true
+	c.CompletionOptions.HiddenDefaultCmd = true
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	p := c.PersistentFlags()
+	p.BoolVarP(&a.json, "json", "j", false, "print JSON: one object, or one a line where output streams")
+	p.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	p.StringVar(&a.color, "color", "auto", "colour: auto, always or never (NO_COLOR turns auto off)")
+	p.BoolP("numeric", "n", false, "accepted: addresses are always numeric")
+	c.PersistentPreRunE = func(*cobra.Command, []string) error {
+		switch a.color {
+		case "auto", "always", "never":
+			return nil
+		}
+		return usage(fmt.Errorf("--color %q: want auto, always or never", a.color))
+	}
+	diagnose := a.diagnoseCommand()
+	c.AddCommand(diagnose, a.watchCommand(), a.recordCommand(), a.doctorCommand(),
+		a.labCommand(), a.versionCommand())
+	return c
+}
+
+// noArgs is cobra.NoArgs as a usage error.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if c.HasSubCommands() {
+		return usage(fmt.Errorf("no command %q", args[0]))
+	}
+	return usage(fmt.Errorf("%s takes no argument, got %q", c.CommandPath(), args[0]))
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/record"
+)
+
+func (a *app) diagnoseCommand() *cobra.Command {
+	var w watching
+	var failOn string
+	c := &cobra.Command{
+		Use:   "diagnose",
+		Short: "Watch for a while, then say what was dropped and why",
+		Long: `diagnose watches for 10 seconds (or --duration, or reads a recorded file) and
+then says how much was dropped, at which station, for which reason, on which
+devices and in which namespaces and flows, and what it could not see. Drops
+that are normal life of the protocols are only counted; --all shows them.`,
+		Example: `  whydrop diagnose --duration 30s
+  whydrop diagnose -i eth0 -j
+  whydrop diagnose -r drops.whydrop --fail-on fault`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkDurations(map[string]time.Duration{"duration": w.duration}); err != nil {
+				return err
+			}
+			if w.duration == 0 {
+				return usage(errors.New("--duration 0s: want a positive duration, such as 10s"))
+			}
+			fail := record.Class(failOn)
+			if failOn != "" && fail.Severity() == 0 {
+				return usage(fmt.Errorf("--fail-on %q: want fault, capacity or policy", failOn))
+			}
+			o, err := a.observation(c.Context(), &w)
+			if o == nil {
+				return err
+			}
+			return errors.Join(a.verdict(*o, &w, fail), err)
+		},
+	}
+	w.filterFlags(c)
+	w.readFlags(c)
+	c.Flags().DurationVar(&w.duration, "duration", 10*time.Second, "how long to watch")
+	c.Flags().StringVar(&failOn, "fail-on", "", "exit with 1 on a finding of this `class` or worse: fault, capacity or policy")
+	return c
+}
+
+// observation watches, or reads a file. With a file that ends early it
+// returns what there is, and an error.
+func (a *app) observation(ctx context.Context, w *watching) (*record.Observation, error) {
+	if w.file != "" {
+		return a.readObservation(w)
+	}
+	s, err := observe.Start(observe.Options{
+		Interval: time.Second, Duration: w.duration, Filter: w.filter, Program: release,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	c := record.NewCollector(s.Header())
+	stop := a.countdown(w.duration)
+	err = s.Run(ctx, func(iv record.Interval) error { c.Add(iv); return nil })
+	stop()
+	o := c.Finish(s.Trailer())
+	return &o, err
+}
+
+func (a *app) readObservation(w *watching) (*record.Observation, error) {
+	r, done, err := a.openRecord(w.file)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	c := record.NewCollector(r.Header())
+	for {
+		iv, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if errors.Is(err, record.ErrTruncated) {
+			o := c.Finish(record.Trailer{})
+			return &o, &exitError{exitPartial, fmt.Errorf("%s: %w", w.file, err)}
+		}
+		if err != nil {
+			return nil, usage(fmt.Errorf("%s: %w", w.file, err))
+		}
+		c.Add(filterInterval(iv, w.filter))
+	}
+	t, _ := r.Trailer()
+	o := c.Finish(t)
+	return &o, nil
+}
+
+// filterInterval leaves out what the filter does not ask for, and accounts
+// for it.
+func filterInterval(iv record.Interval, f observe.Filter) record.Interval {
+	out := iv
+	out.Counts, out.Samples = []record.Count{}, []record.Drop{}
+	for _, c := range iv.Counts {
+		if f.Match(c.Key) {
+			out.Counts = append(out.Counts, c)
+			continue
+		}
+		out.Accounting.DropsAggregated -= c.Drops
+		out.Accounting.DropsFiltered += c.Drops
+	}
+	for _, d := range iv.Samples {
+		if f.Match(d.Key) {
+			out.Samples = append(out.Samples, d)
+		}
+	}
+	return out
+}
+
+// verdict diagnoses and prints.
+func (a *app) verdict(o record.Observation, w *watching, fail record.Class) error {
+	k, err := loadKnowledge()
+	if err != nil {
+		return err
+	}
+	d := diagnose.Run(&o, k, diagnose.Options{All: w.all})
+	if a.json {
+		err = report.JSON(a.out, d)
+	} else {
+		err = report.Diagnosis(a.out, d, a.style(w.all))
+	}
+	if err != nil {
+		return fmt.Errorf("print diagnosis: %w", err)
+	}
+	if fail != "" && diagnose.ExceedsFailOn(d, fail) {
+		return &exitError{code: exitFinding}
+	}
+	return partial(d.Accounting)
+}
+
+// countdown shows on a terminal how long it still takes; the returned
+// function ends that and clears the line.
+func (a *app) countdown(d time.Duration) (stop func()) {
+	out := a.progress()
+	if out == io.Discard {
+		return func() {}
+	}
+	end := time.Now().Add(d)
+	done, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		t := time.NewTicker(time.Second / 4)
+		defer t.Stop()
+		for {
+			left := max(0, time.Until(end)).Round(time.Second)
+			fmt.Fprintf(out, "\rwatching for dropped packets, %s left (Ctrl-C ends it early) ", left)
+			select {
+			case <-done:
+				fmt.Fprint(out, "\r\x1b[K")
+				return
+			case <-t.C:
+			}
+		}
+	}()
+	return func() { close(done); <-gone }
+}

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whydrop/whydrop/internal/kernel"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/record"
+)
+
+// doctor is what `whydrop doctor -j` prints.
+type doctor struct {
+	SchemaVersion int            `json:"schema_version"`
+	Host          record.Host    `json:"host"`
+	Kernel        record.Kernel  `json:"kernel"`
+	Source        record.Source  `json:"source"`
+	Program       string         `json:"program_type"`
+	Checks        []kernel.Check `json:"checks"`
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this host lets whydrop see, and what would change it",
+		Long: `doctor asks the kernel what it supports and what this process may do, one
+function at a time, and says which source will be used. It changes nothing:
+it loads eBPF programs that do nothing and closes them at once, and for a
+moment attaches the one that watches. Exit status 3 means that nothing can be
+watched.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var host kernel.Host
+			d := doctor{SchemaVersion: record.SchemaVersion}
+			// What cannot be read about the machine stays empty.
+			d.Host, d.Kernel, _ = host.Identity()
+			d.Host.Program = release
+			d.Checks = host.Checks(c.Context())
+			// The proof is in the watching.
+			s, err := observe.Start(observe.Options{Program: release})
+			if err != nil {
+				d.Source = record.Source{Name: observe.SourceSkbDrop, State: record.SourceFailed, Why: err.Error()}
+			} else {
+				d.Kernel = s.Header().Kernel
+				d.Source = s.Header().Sources[0]
+				d.Program = s.ProgramType()
+				if cerr := s.Close(); cerr != nil {
+					return cerr
+				}
+			}
+			if perr := a.printDoctor(d); perr != nil {
+				return fmt.Errorf("print answers: %w", perr)
+			}
+			if err != nil {
+				return &exitError{code: exitUnavailable, err: err}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) printDoctor(d doctor) error {
+	if a.json {
+		return report.JSON(a.out, d)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "source: %s is %s", d.Source.Name, d.Source.State)
+	if d.Program != "" {
+		fmt.Fprintf(&b, " (eBPF program of type %s on tracepoint skb:kfree_skb)", d.Program)
+	}
+	if d.Source.Why != "" {
+		fmt.Fprintf(&b, ": %s", d.Source.Why)
+	}
+	b.WriteString("\n\n")
+	width := 0
+	for _, c := range d.Checks {
+		width = max(width, len(c.Title))
+	}
+	for _, c := range d.Checks {
+		fmt.Fprintf(&b, "%-7s  %-*s  %s\n", c.State, width, report.Clean(c.Title), report.Clean(c.Detail))
+		indent := strings.Repeat(" ", 11)
+		if c.Why != "" {
+			fmt.Fprintf(&b, "%swhy: %s\n", indent, report.Clean(c.Why))
+		}
+		if c.State != kernel.StateYes && c.NeededFor != "" {
+			fmt.Fprintf(&b, "%sneeded for: %s\n", indent, c.NeededFor)
+		}
+		if c.Fix != "" {
+			fmt.Fprintf(&b, "%sto change it: %s\n", indent, report.Clean(c.Fix))
+		}
+	}
+	_, err := a.out.Write([]byte(b.String()))
+	return err
+}

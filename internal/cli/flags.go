@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/knowledge"
+	"github.com/whydrop/whydrop/record"
+)
+
+// watching is the flags of every command that watches.
+type watching struct {
+	filter   observe.Filter
+	duration time.Duration
+	all      bool
+	file     string
+}
+
+func (w *watching) filterFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringSliceVarP(&w.filter.Interfaces, "interface", "i", nil, "only drops on this `device`; may be repeated")
+	f.StringSliceVar(&w.filter.Reasons, "reason", nil, "only drops for this `reason`, as the kernel names it; may be repeated")
+	f.StringSliceVar(&w.filter.NetNS, "netns", nil, "only drops in this network `namespace`: a name, \"host\", a PID or an inode number")
+}
+
+func (w *watching) readFlags(c *cobra.Command) {
+	c.Flags().BoolVar(&w.all, "all", false, "show expected and benign drops too")
+	c.Flags().StringVarP(&w.file, "read", "r", "", "read a recorded `file` (- is standard input) instead of watching")
+}
+
+// checkDurations refuses durations that mean nothing.
+func checkDurations(named map[string]time.Duration) error {
+	for name, d := range named {
+		if d < 0 {
+			return usage(fmt.Errorf("--%s %s: want a positive duration, such as 10s", name, d))
+		}
+	}
+	return nil
+}
+
+// style decides how out is printed on.
+func (a *app) style(all bool) report.Style {
+	s := report.Style{Width: 80, All: all, Quiet: a.quiet}
+	terminal := false
+	if f, ok := a.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		terminal = true
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			s.Width = w
+		}
+	}
+	_, noColor := os.LookupEnv("NO_COLOR")
+	s.Color = a.color == "always" ||
+		a.color == "auto" && terminal && !noColor && os.Getenv("TERM") != "dumb"
+	return s
+}
+
+// progress returns where to tell a person that something goes on: stderr if
+// that is a terminal and nobody asked for quiet.
+func (a *app) progress() io.Writer {
+	if f, ok := a.err.(*os.File); ok && !a.quiet && term.IsTerminal(int(f.Fd())) {
+		return a.err
+	}
+	return io.Discard
+}
+
+func loadKnowledge() (*diagnose.Knowledge, error) {
+	k, err := diagnose.Load(knowledge.FS)
+	if err != nil {
+		return nil, fmt.Errorf("read built-in knowledge: %w", err)
+	}
+	return k, nil
+}
+
+// openRecord opens a recorded file, or standard input for "-"; it is a usage
+// error if it is none. The returned function ends the reading.
+func (a *app) openRecord(path string) (*record.Reader, func(), error) {
+	in, done := a.in, func() {}
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, nil, usage(err)
+		}
+		// It is only read: closing can lose nothing.
+		in, done = f, func() { _ = f.Close() }
+	}
+	r, err := record.NewReader(in)
+	if err != nil {
+		done()
+		return nil, nil, usage(fmt.Errorf("%s: %w", path, err))
+	}
+	return r, done, nil
+}

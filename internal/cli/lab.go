@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/kernel"
+	"github.com/whydrop/whydrop/internal/lab"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/record"
+)
+
+// labResult is what `whydrop lab run -j` prints.
+type labResult struct {
+	SchemaVersion int    `json:"schema_version"`
+	Scenario      string `json:"scenario"`
+	// Truth is what was lost by the generator's and the kernel's own count,
+	// Counted what was observed, Mismatch what of it is not as expected.
+	Truth     uint64            `json:"truth"`
+	Counted   uint64            `json:"counted"`
+	Evidence  []record.Evidence `json:"evidence"`
+	Mismatch  []string          `json:"mismatch"`
+	Diagnosis record.Diagnosis  `json:"diagnosis"`
+}
+
+func (a *app) labCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "lab",
+		Short: "Reproduce a packet loss and diagnose it",
+		Long: `lab makes two network namespaces joined by a veth pair, loses packets between
+them on purpose, and diagnoses the loss. How many were lost is known from the
+generator and from the kernel's own counters, so the result can be checked.
+Everything is removed afterwards; the host's own network is not touched.`,
+		Example: `  whydrop lab list
+  whydrop lab run udp-rcvbuf`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "List the losses that can be reproduced", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return a.labList() },
+	}
+	packets := 100
+	run := &cobra.Command{
+		Use: "run NAME", Short: "Reproduce a loss and diagnose it",
+		Long: `run reproduces the loss NAME, diagnoses it, and compares what was counted with
+what is known to have been lost. Exit status 1 means that they differ.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(errors.New("lab run: name one scenario; `whydrop lab list` names them all"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if packets < 1 || packets > 1_000_000 {
+				return usage(fmt.Errorf("--packets %d: want 1 to 1000000", packets))
+			}
+			s, err := lab.Find(args[0])
+			if err != nil {
+				return usage(err)
+			}
+			return a.labRun(c.Context(), s, packets)
+		},
+	}
+	run.Flags().IntVar(&packets, "packets", packets, "how many packets to lose")
+	c.AddCommand(list, run)
+	return c
+}
+
+func (a *app) labList() error {
+	if a.json {
+		type entry struct {
+			Name  string `json:"name"`
+			Title string `json:"title"`
+		}
+		entries := []entry{}
+		for _, s := range lab.List() {
+			entries = append(entries, entry{s.Name, s.Title})
+		}
+		return report.JSON(a.out, map[string]any{"schema_version": record.SchemaVersion, "scenarios": entries})
+	}
+	for _, s := range lab.List() {
+		if _, err := fmt.Fprintf(a.out, "%-16s %s\n", s.Name, s.Title); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int) (err error) {
+	want, err := lab.Expected(s.Name)
+	if err != nil {
+		return err
+	}
+	setup, err := s.Prepare(ctx)
+	if err != nil {
+		return &exitError{exitUnavailable, fmt.Errorf("%w (the lab needs root)", err)}
+	}
+	defer func() { err = errors.Join(err, setup.Close()) }()
+	o, truth, err := observeLab(ctx, setup, packets)
+	if err != nil {
+		return err
+	}
+	k, err := loadKnowledge()
+	if err != nil {
+		return err
+	}
+	r := labResult{
+		SchemaVersion: record.SchemaVersion, Scenario: s.Name,
+		Truth: truth.Drops, Counted: o.Accounting.DropsAggregated, Evidence: truth.Evidence,
+		Diagnosis: diagnose.Run(&o, k, diagnose.Options{All: true}),
+	}
+	r.Mismatch = mismatch(r, o.Counts, want)
+	if a.json {
+		err = report.JSON(a.out, r)
+	} else {
+		err = a.printLab(s, r)
+	}
+	if err == nil && len(r.Mismatch) > 0 {
+		err = &exitError{exitFinding, fmt.Errorf("lab %s: not as expected: %s", s.Name, strings.Join(r.Mismatch, "; "))}
+	}
+	return err
+}
+
+// observeLab watches the scenario's namespace while it loses packets.
+func observeLab(ctx context.Context, setup *lab.Setup, packets int) (record.Observation, lab.Truth, error) {
+	s, err := observe.Start(observe.Options{
+		Filter:  observe.Filter{NetNS: []string{strconv.FormatUint(uint64(setup.NetNS), 10)}},
+		Program: release,
+	})
+	if err != nil {
+		return record.Observation{}, lab.Truth{}, err
+	}
+	defer s.Close()
+	watch, enough := context.WithCancel(ctx)
+	defer enough()
+	var truth lab.Truth
+	lost := make(chan error, 1)
+	go func() {
+		var err error
+		truth, err = setup.Provoke(ctx, packets)
+		lost <- err
+		enough()
+	}()
+	c := record.NewCollector(s.Header())
+	err = s.Run(watch, func(iv record.Interval) error { c.Add(iv); return nil })
+	enough()
+	err = errors.Join(err, <-lost)
+	return c.Finish(s.Trailer()), truth, err
+}
+
+// mismatch lists what of a result is not as expected.
+func mismatch(r labResult, counts []record.Count, want lab.Expectation) []string {
+	list := []string{}
+	if r.Counted != r.Truth {
+		list = append(list, fmt.Sprintf("counted %d, lost %d", r.Counted, r.Truth))
+	}
+	for _, c := range counts {
+		if name := c.Reason.Name; name != "" && !slices.Contains(want.Reasons, name) {
+			list = append(list, fmt.Sprintf("reason %s, want %s", name, strings.Join(want.Reasons, " or ")))
+		}
+		if sym := kernel.Base(c.Location.Symbol); sym != "" && !slices.Contains(want.Symbols, sym) {
+			list = append(list, fmt.Sprintf("location %s, want %s", sym, strings.Join(want.Symbols, " or ")))
+		}
+	}
+	for _, f := range r.Diagnosis.Findings {
+		if f.Class != want.Class || f.Station != want.Station {
+			list = append(list, fmt.Sprintf("%s at %s, want %s at %s", f.Class, f.Station, want.Class, want.Station))
+		}
+	}
+	return list
+}
+
+func (a *app) printLab(s lab.Scenario, r labResult) error {
+	if err := report.Diagnosis(a.out, r.Diagnosis, a.style(true)); err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nlab %s: %s\n", s.Name, s.Title)
+	for _, e := range r.Evidence {
+		fmt.Fprintf(&b, "  %-32s %s", e.Name, e.Value)
+		if e.Before != "" {
+			fmt.Fprintf(&b, "  (%s → %s)", e.Before, e.After)
+		}
+		b.WriteByte('\n')
+	}
+	verdict := "equal"
+	if r.Counted != r.Truth {
+		verdict = "NOT equal"
+	}
+	fmt.Fprintf(&b, "  lost %d, counted %d: %s\n", r.Truth, r.Counted, verdict)
+	_, err := a.out.Write([]byte(b.String()))
+	return err
+}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// asWhydrop in the environment makes the test binary behave as whydrop, so
+// that a test can run it as a process: signals, capabilities, exit codes.
+const asWhydrop = "WHYDROP_TEST_AS_WHYDROP"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asWhydrop) != "" {
+		os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// result is what a finished run of whydrop left.
+type result struct {
+	out, err string
+	code     int
+}
+
+// command makes a whydrop process that is not started yet.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), self, args...)
+	c.Env = append(os.Environ(), asWhydrop+"=1")
+	return c
+}
+
+// finish runs c to its end.
+func finish(t *testing.T, c *exec.Cmd) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errOut
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("run %s: %v", strings.Join(c.Args[1:], " "), err)
+	}
+	return result{out.String(), errOut.String(), c.ProcessState.ExitCode()}
+}
+
+func run(t *testing.T, args ...string) result {
+	t.Helper()
+	return finish(t, command(t, args...))
+}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/record"
+)
+
+func (a *app) recordCommand() *cobra.Command {
+	var w watching
+	var file string
+	var interval time.Duration
+	c := &cobra.Command{
+		Use:   "record -w FILE",
+		Short: "Watch and write a file, to be read on any machine",
+		Long: `record watches until it is interrupted, or for --duration, and writes what it
+sees to a file. "whydrop diagnose -r FILE" and "whydrop watch -r FILE" read it,
+on any machine and without root. The file holds addresses and the first bytes
+of sampled packets.`,
+		Example: `  whydrop record -w drops.whydrop --duration 1m
+  whydrop diagnose -r drops.whydrop`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if file == "" {
+				return usage(errors.New("record: name the file to write: -w FILE"))
+			}
+			if err := checkDurations(map[string]time.Duration{"duration": w.duration, "interval": interval}); err != nil {
+				return err
+			}
+			s, err := observe.Start(observe.Options{
+				Interval: interval, Duration: w.duration, Filter: w.filter, Rich: true, Program: release,
+			})
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			return a.write(c, s, file)
+		},
+	}
+	w.filterFlags(c)
+	c.Flags().StringVarP(&file, "write", "w", "", "the `file` to write; - is standard output")
+	c.Flags().DurationVar(&w.duration, "duration", 0, "how long to watch (default: until interrupted)")
+	c.Flags().DurationVar(&interval, "interval", time.Second, "how often to write what was counted")
+	return c
+}
+
+// write records a session into a file.
+func (a *app) write(c *cobra.Command, s *observe.Session, path string) (err error) {
+	out := a.out
+	if path != "-" {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return usage(err)
+		}
+		defer func() {
+			if cerr := f.Close(); err == nil {
+				err = cerr
+			}
+		}()
+		out = f
+	}
+	w, err := record.NewWriter(out, s.Header())
+	if err != nil {
+		return err
+	}
+	progress := a.progress()
+	var total record.Accounting
+	err = s.Run(c.Context(), func(iv record.Interval) error {
+		total.Add(iv.Accounting)
+		fmt.Fprintf(progress, "\r%d drops, %d samples; Ctrl-C ends the recording ", total.DropsSeen, total.Samples)
+		return w.Interval(iv)
+	})
+	fmt.Fprintln(progress)
+	if err != nil {
+		return err
+	}
+	if err := w.Close(s.Trailer()); err != nil {
+		return err
+	}
+	if path != "-" && !a.quiet {
+		fmt.Fprintf(a.err, "%d drops and %d samples in %s\n", total.DropsSeen, total.Samples, path)
+	}
+	return partial(total)
+}
+
+// partial is the error of exit code 4 where drops were counted without their
+// key, because the table was full, or records could not be decoded.
+func partial(a record.Accounting) error {
+	if a.MapFull == 0 && a.DecodeErrors == 0 {
+		return nil
+	}
+	return &exitError{exitPartial, fmt.Errorf(
+		"incomplete: %d drops were counted without reason or place (more kinds of drops than the table holds), %d records could not be decoded",
+		a.MapFull, a.DecodeErrors)}
+}

@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/record"
+)
+
+// watchFlags is the flags of `whydrop watch`.
+type watchFlags struct {
+	watching
+	each     bool
+	interval time.Duration
+	count    int
+}
+
+func (a *app) watchCommand() *cobra.Command {
+	var w watchFlags
+	c := &cobra.Command{
+		Use:   "watch",
+		Short: "Show drops as they happen",
+		Long: `watch prints, every second, a line for each place, reason, device and namespace
+that dropped packets, with the flow that was sampled most; with --each a line
+for each sampled drop. The counts are exact, the samples thin out under load.
+Ctrl-C ends it and prints how everything is accounted for.`,
+		Example: `  whydrop watch
+  whydrop watch --each -i eth0 --count 20
+  whydrop watch --reason SOCKET_RCVBUFF --netns blue --duration 1m`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := w.check(); err != nil {
+				return err
+			}
+			v, err := a.newViewer(&w)
+			if err != nil {
+				return err
+			}
+			if w.file != "" {
+				return a.replay(&w, v)
+			}
+			return a.watch(c.Context(), &w, v)
+		},
+	}
+	w.filterFlags(c)
+	w.readFlags(c)
+	f := c.Flags()
+	f.BoolVar(&w.each, "each", false, "a line for each sampled drop")
+	f.DurationVar(&w.interval, "interval", time.Second, "how often to print")
+	f.DurationVar(&w.duration, "duration", 0, "how long to watch (default: until interrupted)")
+	f.IntVarP(&w.count, "count", "c", 0, "end after so many intervals; with --each, after so many drops")
+	return c
+}
+
+func (w *watchFlags) check() error {
+	if w.interval == 0 {
+		return usage(errors.New("--interval 0s: want a positive duration, such as 1s"))
+	}
+	if w.count < 0 {
+		return usage(fmt.Errorf("--count %d: want a positive number", w.count))
+	}
+	return checkDurations(map[string]time.Duration{"interval": w.interval, "duration": w.duration})
+}
+
+// errEnough ends a watch that has shown what it was asked for.
+var errEnough = errors.New("enough was shown")
+
+// viewer prints intervals and adds them up.
+type viewer struct {
+	app       *app
+	flags     *watchFlags
+	knowledge *diagnose.Knowledge
+	style     report.Style
+	total     record.Accounting
+	shown     int
+}
+
+func (a *app) newViewer(w *watchFlags) (*viewer, error) {
+	k, err := loadKnowledge()
+	if err != nil {
+		return nil, err
+	}
+	return &viewer{app: a, flags: w, knowledge: k, style: a.style(w.all)}, nil
+}
+
+// interval prints one interval.
+func (v *viewer) interval(iv record.Interval) error {
+	verdicts := v.knowledge.ClassifyCounts(iv.Counts, iv.Samples)
+	hidden := diagnose.Tally(iv.Counts, verdicts, diagnose.Options{All: v.flags.all})
+	v.total.Add(iv.Accounting)
+	v.total.Add(hidden)
+	iv.Accounting.Add(hidden)
+	if v.flags.each {
+		return v.each(iv.Samples)
+	}
+	classes := make([]record.Class, len(verdicts))
+	for i, verdict := range verdicts {
+		classes[i] = verdict.Class
+	}
+	if v.app.json {
+		return report.IntervalJSON(v.app.out, iv, classes, v.style)
+	}
+	return report.Interval(v.app.out, iv, classes, v.style)
+}
+
+// each prints the samples of an interval, as far as they are shown.
+func (v *viewer) each(drops []record.Drop) error {
+	for i := range drops {
+		class := v.knowledge.ClassifyDrop(&drops[i]).Class
+		if !v.flags.all && !class.Shown() {
+			continue
+		}
+		var err error
+		if v.app.json {
+			err = report.DropJSON(v.app.out, drops[i], class)
+		} else {
+			err = report.Each(v.app.out, drops[i], class, v.style)
+		}
+		if err != nil {
+			return err
+		}
+		if v.shown++; v.shown == v.flags.count {
+			return errEnough
+		}
+	}
+	return nil
+}
+
+// summary prints what the whole watch comes to: with the other data where a
+// program reads it, else beside them on stderr.
+func (v *viewer) summary(t report.Total) error {
+	t.Accounting = v.total
+	if v.app.json {
+		return report.SummaryJSON(v.app.out, t)
+	}
+	if v.flags.file == "" {
+		fmt.Fprintln(v.app.progress()) // after the ^C of the terminal
+	}
+	return report.Summary(v.app.err, t, v.style)
+}
+
+func (a *app) watch(ctx context.Context, w *watchFlags, v *viewer) error {
+	opt := observe.Options{
+		Interval: w.interval, Duration: w.duration, Filter: w.filter, Rich: w.each, Program: release,
+	}
+	if !w.each {
+		opt.Intervals = w.count
+	} else if opt.Interval > 200*time.Millisecond {
+		opt.Interval = 200 * time.Millisecond // a drop is shown soon after it happened
+	}
+	s, err := observe.Start(opt)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	fmt.Fprintln(a.progress(), "watching for dropped packets, Ctrl-C ends it")
+	err = s.Run(ctx, v.interval)
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	h, t := s.Header(), s.Trailer()
+	if err := v.summary(report.Total{
+		Window:  record.Window{Start: h.Start, End: t.End, Duration: t.End.Sub(h.Start)},
+		Sources: t.Sources, Blind: t.Blind,
+	}); err != nil {
+		return err
+	}
+	return partial(v.total)
+}
+
+// replay shows a recorded file as the watch that it was.
+func (a *app) replay(w *watchFlags, v *viewer) error {
+	r, done, err := a.openRecord(w.file)
+	if err != nil {
+		return err
+	}
+	defer done()
+	h := r.Header()
+	total := report.Total{Window: record.Window{Start: h.Start}, Sources: h.Sources, Blind: h.Blind}
+	var end error
+	for n := 0; end == nil; {
+		var iv record.Interval
+		if iv, end = r.Next(); end != nil {
+			break
+		}
+		total.Window.End = iv.Window.End
+		end = v.interval(filterInterval(iv, w.filter))
+		if n++; end == nil && !w.each && n == w.count {
+			end = errEnough
+		}
+	}
+	if t, ok := r.Trailer(); ok {
+		total.Sources, total.Blind, total.Window.End = t.Sources, t.Blind, t.End
+	}
+	total.Window.Duration = max(0, total.Window.End.Sub(h.Start))
+	if err := v.summary(total); err != nil {
+		return err
+	}
+	switch {
+	case errors.Is(end, io.EOF), errors.Is(end, errEnough):
+		return partial(v.total)
+	case errors.Is(end, record.ErrTruncated):
+		return &exitError{exitPartial, fmt.Errorf("%s: %w", w.file, end)}
+	}
+	return usage(fmt.Errorf("%s: %w", w.file, end))
+}
