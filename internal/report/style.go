@@ -94,6 +94,9 @@ func seconds(d time.Duration) string {
 	if d >= 10*time.Minute {
 		return d.Round(time.Second).String()
 	}
+	if d > 0 && d < time.Second {
+		return fmt.Sprintf("%d ms", max(1, d.Milliseconds()))
+	}
 	s := fmt.Sprintf("%.1f", d.Seconds())
 	return strings.TrimSuffix(s, ".0") + " s"
 }
