@@ -56,7 +56,7 @@ func TestLab(t *testing.T) {
 func TestLabSeesADifference(t *testing.T) {
 	want := lab.Expectation{Class: record.ClassFault, Station: record.StationTransport, Reasons: []string{"NO_SOCKET"}, Symbols: []string{"udp_rcv"}}
 	key := record.Key{Reason: record.Reason{Name: "NO_SOCKET"}, Location: record.Location{Symbol: "udp_rcv"}}
-	good := labResult{Truth: 5, Counted: 5, Diagnosis: record.Diagnosis{Findings: []record.Finding{{Class: want.Class, Station: want.Station}}}}
+	good := labResult{Truth: 5, Counted: 5, Diagnosis: record.Diagnosis{Findings: []record.Finding{{Class: want.Class, Station: want.Station, Reasons: want.Reasons}}}}
 	if got := mismatch(good, []record.Count{{Key: key, Drops: 5}}, want); len(got) != 0 {
 		t.Errorf("what is as expected: %v", got)
 	}
@@ -66,7 +66,7 @@ func TestLabSeesADifference(t *testing.T) {
 		t.Error("a drop too few is not seen")
 	}
 	bad = good
-	bad.Diagnosis = record.Diagnosis{Findings: []record.Finding{{Class: record.ClassBenign, Station: want.Station}}}
+	bad.Diagnosis = record.Diagnosis{Findings: []record.Finding{{Class: record.ClassBenign, Station: want.Station, Reasons: want.Reasons}}}
 	if len(mismatch(bad, nil, want)) == 0 {
 		t.Error("a wrong class is not seen")
 	}
@@ -278,6 +278,11 @@ func TestWithFourCapabilities(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer setup.Close()
+	// Before 5.11 maps count as locked memory, which these do not let grow.
+	locked := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &locked); err != nil && !errors.Is(err, unix.EPERM) {
+		t.Fatal(err)
+	}
 	c := asNobody(t, caps, "watch", "--netns", fmt.Sprint(setup.NetNS), "--interval", "200ms")
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -292,7 +297,7 @@ func TestWithFourCapabilities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{fmt.Sprintf("%d drops at __udp", truth.Drops), "NO_SOCKET", "dev " + setup.Device} {
+	for _, want := range []string{fmt.Sprintf("%d drops at ", truth.Drops), "udp 192.0.2.2:40000 > 192.0.2.1:7777", "dev " + setup.Device} {
 		if !strings.Contains(l, want) {
 			t.Errorf("no %q in %q", want, l)
 		}
@@ -348,11 +353,17 @@ func TestWithoutTracepoint(t *testing.T) {
 		"tracepoint skb:kfree_skb", "doctor")
 }
 
+// works says whether a source lacks nothing but what came with later kernels.
+func works(s record.Source) bool {
+	return s.State == record.SourceOK ||
+		s.State == record.SourceDegraded && strings.Contains(s.Why, "the kernel has no drop reasons")
+}
+
 func TestReadOnlySys(t *testing.T) {
 	testkit.NeedRoot(t)
 	r := finish(t, inMounts(t, "mount -o remount,ro,bind /sys", "diagnose", "--duration", "300ms", "-j"))
 	var d record.Diagnosis
-	if err := json.Unmarshal([]byte(r.out), &d); r.code != exitOK || err != nil || d.Sources[0].State != record.SourceOK {
+	if err := json.Unmarshal([]byte(r.out), &d); r.code != exitOK || err != nil || !works(d.Sources[0]) {
 		t.Errorf("exit status %d, %v\n%s%s", r.code, err, r.out, r.err)
 	}
 }
@@ -375,7 +386,7 @@ func TestDoctor(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &d); err != nil || r.code != exitOK {
 		t.Fatalf("exit status %d, %v\n%s", r.code, err, r.out)
 	}
-	if d.Source.State != record.SourceOK || d.Program != "tp_btf" || d.Kernel.KfreeSkbArgs < 2 {
+	if !works(d.Source) || d.Program != "tp_btf" || d.Kernel.KfreeSkbArgs < 2 {
 		t.Errorf("source %+v, program %q, kernel %+v", d.Source, d.Program, d.Kernel)
 	}
 	seen := map[string]bool{}
@@ -390,7 +401,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("no check %q", want)
 		}
 	}
-	if text := run(t, "doctor"); !strings.Contains(text.out, "source: skbdrop is ok (eBPF program of type tp_btf") {
+	if text := run(t, "doctor"); !strings.Contains(text.out, "(eBPF program of type tp_btf on tracepoint skb:kfree_skb)") {
 		t.Errorf("text:\n%s", text.out)
 	}
 }

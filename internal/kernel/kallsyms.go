@@ -286,7 +286,8 @@ func (p *kallsymsParser) better(a, b symbol) bool {
 // (include/asm-generic/vmlinux.lds.h).
 func isMarker(name string) bool {
 	switch name {
-	case "_text", "_stext", "_sinittext", "__pi__text":
+	case "_text", "_stext", "_sinittext", "__pi__text",
+		"__indirect_thunk_start", "__indirect_thunk_end": // until 6.5
 		return true
 	}
 	return strings.HasSuffix(name, "_text_start") || strings.HasSuffix(name, "_text_end") ||

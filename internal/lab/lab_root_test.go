@@ -45,7 +45,7 @@ func testScenario(t *testing.T, s Scenario) {
 	if setup.Device != hostDevice || !setup.Flow.IsValid() {
 		t.Errorf("device %q, flow %v", setup.Device, setup.Flow)
 	}
-	handles := nsHandles(t, held)
+	handles, handlesErr := nsHandles(held)
 	for _, n := range []int{100, 100, 1} {
 		truth, err := setup.Provoke(t.Context(), n)
 		if err != nil {
@@ -61,7 +61,7 @@ func testScenario(t *testing.T, s Scenario) {
 	if _, err := setup.Provoke(t.Context(), 1); err == nil {
 		t.Error("provoke after close gave no error")
 	}
-	waitGone(t, handles)
+	t.Run("removed", func(t *testing.T) { waitGone(t, handles, handlesErr) })
 }
 
 // heldInodes returns the namespaces that this process holds besides its own.
@@ -215,15 +215,15 @@ func TestKilled(t *testing.T) {
 	if len(paths) < 2*len(List()) {
 		t.Fatalf("the child holds %v", paths)
 	}
-	handles := nsHandles(t, paths)
+	handles, handlesErr := nsHandles(paths)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err == nil {
 		t.Fatal("the child ended by itself")
 	}
-	waitGone(t, handles)
 	check()
+	waitGone(t, handles, handlesErr)
 }
 
 // labChild is busy with every scenario until it is killed.

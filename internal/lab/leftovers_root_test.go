@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,20 +92,25 @@ func foreignNamespaces(t *testing.T, pid int) []string {
 
 // nsHandles returns file handles of namespaces. A handle says whether its
 // namespace still exists and does not keep it alive.
-func nsHandles(t *testing.T, paths []string) []unix.FileHandle {
-	t.Helper()
-	var handles []unix.FileHandle
+func nsHandles(paths []string) (handles []unix.FileHandle, err error) {
 	for _, path := range paths {
 		h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
-		testkit.SkipBefore(t, "6.18", "file handles of namespaces", err)
+		if errors.Is(err, unix.ENOENT) {
+			continue // a thread that has ended
+		}
+		if err != nil {
+			return nil, err
+		}
 		handles = append(handles, h)
 	}
-	return handles
+	return handles, nil
 }
 
 // waitGone fails the test if the kernel does not remove the namespaces soon.
-func waitGone(t *testing.T, handles []unix.FileHandle) {
+// It takes what nsHandles returned.
+func waitGone(t *testing.T, handles []unix.FileHandle, err error) {
 	t.Helper()
+	testkit.SkipBefore(t, "6.18", "file handles of namespaces", err)
 	nsfs, err := os.Open("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/lab/netlab"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
@@ -96,15 +98,44 @@ func udp(t *testing.T, ns *netlab.Namespace, to string, n int) {
 	}
 }
 
-// only returns the counts with that reason, added up, and one of them.
+// places are the functions that drop for a reason, for kernels that have no
+// reasons (before 5.17).
+var places = map[string][]string{
+	"NO_SOCKET":      {"__udp4_lib_rcv"},
+	"SOCKET_RCVBUFF": {"udp_queue_rcv_one_skb"},
+	"IP_INHDR":       {"ip_forward"},
+	"QDISC_DROP":     {"kfree_skb_list"},
+}
+
+// isFor says whether a drop is for that reason.
+func isFor(k record.Key, reason string) bool {
+	return k.Reason.Name == reason ||
+		k.Reason.Name == "" && slices.Contains(places[reason], kernel.Base(k.Location.Symbol))
+}
+
+// only returns the counts for that reason, added up, and one of them.
 func only(o record.Observation, reason string) (sum uint64, example record.Count) {
 	for _, c := range o.Counts {
-		if c.Reason.Name == reason {
+		if isFor(c.Key, reason) {
 			sum += c.Drops
 			example = c
 		}
 	}
 	return sum, example
+}
+
+// arguments is how many the tracepoint of the running kernel has.
+func arguments(t *testing.T) int {
+	t.Helper()
+	types, err := kernel.Host{}.LoadBTF()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := kernel.KfreeSkbArgs(types.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // TestTrapSameIndexInTwoNamespaces: an ifindex without its namespace names the
@@ -118,7 +149,7 @@ func TestTrapSameIndexInTwoNamespaces(t *testing.T) {
 	}, red, blue)
 	got := map[uint32]record.Count{}
 	for _, c := range o.Counts {
-		if c.Reason.Name == "NO_SOCKET" {
+		if isFor(c.Key, "NO_SOCKET") {
 			got[c.NetNS.Inode] = c
 		}
 	}
@@ -161,8 +192,16 @@ func TestTrapCurrentTaskIsNotTheOwner(t *testing.T) {
 		t.Fatalf("no receive buffer drop: %+v", o.Counts)
 	}
 	for _, d := range o.Samples {
-		if d.Reason.Name != "SOCKET_RCVBUFF" {
+		if !isFor(d.Key, "SOCKET_RCVBUFF") {
 			continue
+		}
+		if arguments(t) < 4 {
+			// The packet has no socket yet, and nobody else names it: to say
+			// nothing is right, to name the sender would be wrong.
+			if d.Socket != nil {
+				t.Errorf("socket = %+v, want none on this kernel", d.Socket)
+			}
+			return
 		}
 		if d.Socket == nil || d.Socket.Inode != st.Ino || d.Socket.Protocol != unix.IPPROTO_UDP {
 			t.Fatalf("socket = %+v, want inode %d", d.Socket, st.Ino)
@@ -196,7 +235,7 @@ func TestTrapDropsWithoutSocketOrInterface(t *testing.T) {
 			t.Errorf("%d drops of 7, %+v", n, o.Counts)
 		}
 		for _, d := range o.Samples {
-			if d.Reason.Name == "IP_INHDR" && d.Socket != nil {
+			if isFor(d.Key, "IP_INHDR") && d.Socket != nil {
 				t.Errorf("a forwarded packet has a socket: %+v", d.Socket)
 			}
 		}
@@ -208,7 +247,8 @@ func TestTrapDropsWithoutSocketOrInterface(t *testing.T) {
 		stats := noCarrier(t, host)
 		o := watched(t, func() { udp(t, host, "198.51.100.9:9", 11) }, host)
 		n, c := only(o, "QDISC_DROP")
-		if want := stats(); n != 11 || want != 11 {
+		// Before 6.12 this is lost without any counter of the device.
+		if want := stats(); n != 11 || want != 11 && want != 0 {
 			t.Errorf("%d drops, device counts %d, sent 11: %+v", n, want, o.Counts)
 		}
 		if c.Direction != record.DirectionTX || c.Device.Name != "tun0" || c.IPProto != unix.IPPROTO_UDP {
@@ -295,7 +335,11 @@ func noCarrier(t *testing.T, ns *netlab.Namespace) (dropped func() uint64) {
 // are losses all the same.
 func TestTrapNotSpecifiedIsCounted(t *testing.T) {
 	storm := testkit.NewStorm(t, 1, testkit.StormPackets(1)...)
-	s, err := Start(Options{Filter: Filter{NetNS: []string{fmt.Sprint(storm.NetNS())}, Reasons: []string{"NOT_SPECIFIED"}}})
+	f := Filter{NetNS: []string{fmt.Sprint(storm.NetNS())}, Reasons: []string{"NOT_SPECIFIED"}}
+	if arguments(t) < 3 {
+		f.Reasons = nil // all of them are without a reason
+	}
+	s, err := Start(Options{Filter: f})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,9 +376,9 @@ func TestTrapKernelTime(t *testing.T) {
 	if err := s.Run(ctx, func(iv record.Interval) error { samples = append(samples, iv.Samples...); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	const clocks = 5 * time.Millisecond // the softirq may run a moment later
+	const clocks = 20 * time.Millisecond // the softirq may run a moment later
 	for _, d := range samples {
-		if d.Reason.Name != "NO_SOCKET" {
+		if !isFor(d.Key, "NO_SOCKET") {
 			continue
 		}
 		if d.Time.Before(before.Add(-clocks)) || d.Time.After(after.Add(clocks)) {
@@ -353,7 +397,13 @@ func TestTrapReasonNamesComeFromThisKernel(t *testing.T) {
 	format := tracepointFormat(t, dir)
 	host, peer := pair(t, "host0")
 	o := watched(t, func() { udp(t, peer, "192.0.2.1:9", 2) }, host)
-	_, c := only(o, "NO_SOCKET")
+	n, c := only(o, "NO_SOCKET")
+	if arguments(t) < 3 {
+		if n != 2 || c.Reason != (record.Reason{}) {
+			t.Errorf("%d drops, reason %+v, want 2 and none", n, c.Reason)
+		}
+		return
+	}
 	if want := fmt.Sprintf("{ %d, %q }", c.Reason.Value, "NO_SOCKET"); !strings.Contains(format, want) {
 		t.Errorf("the tracepoint's own table has no %s:\n%s", want, format)
 	}

@@ -43,6 +43,7 @@ func unavailable(host kernel.Host, err error) error {
 // denied finds out which of the host's refusals applies.
 func denied(host kernel.Host) (missing, fix string) {
 	var caps []string
+	var other *kernel.Check
 	for _, c := range host.Checks(context.Background()) {
 		if c.State == kernel.StateYes {
 			continue
@@ -50,11 +51,15 @@ func denied(host kernel.Host) (missing, fix string) {
 		switch c.Name {
 		case "cap_bpf", "cap_perfmon":
 			caps = append(caps, c.Title)
-		case "lockdown", "user_namespace", "memlock":
-			if c.State == kernel.StateNo {
-				return c.Title + ": " + c.Why, c.Fix
+		case "user_namespace", "lockdown", "memlock":
+			if c.State == kernel.StateNo && other == nil {
+				other = &c
 			}
 		}
+	}
+	// In another user namespace the capabilities count for nothing.
+	if other != nil && (caps == nil || other.Name == "user_namespace") {
+		return other.Title + ": " + other.Why, other.Fix
 	}
 	if caps != nil {
 		return "this process lacks " + strings.Join(caps, " and "),

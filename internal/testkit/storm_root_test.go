@@ -27,7 +27,7 @@ func TestStorm(t *testing.T) {
 		best = max(best, float64(truth.Drops)/truth.CPU.Seconds())
 	}
 	t.Logf("%.1f million drops a second of processor time", best/1e6)
-	if best < enough {
+	if best < enough && !testing.Short() { // an emulated machine
 		t.Errorf("%.0f drops a second of processor time, want %.0f", best, enough)
 	}
 }

@@ -69,50 +69,68 @@ func TestNestedDrops(t *testing.T) {
 	for _, name := range []string{"best", "nested"} {
 		o := variants(t)[name]
 		t.Run(name, func(t *testing.T) {
-			before := noPorts()
-			p := start(t, o)
-			closed, ours := hammer(t, receiver, event, 3*time.Second)
-			want := noPorts() - before
-			if err := p.Detach(); err != nil {
-				t.Fatal(err)
+			const attempts = 8 // an emulated machine takes few interrupts
+			for range attempts {
+				before := noPorts()
+				p := start(t, o)
+				closed, ours := hammer(t, receiver, event, 2*time.Second)
+				if err := p.Detach(); err != nil {
+					t.Fatal(err)
+				}
+				got := nestedCounts(t, p, host.Inode())
+				got.check(t, noPorts()-before, closed, ours)
+				if t.Failed() || !o.Guarded || got.Unattributed > 0 {
+					return
+				}
 			}
-			softirq, process := nestedCounts(p, host.Inode())
-			s := stats(t, p)
-			if s.TableFull != 0 {
-				t.Fatalf("this host drops %d packets of other kinds than fit the table: nothing can be compared", s.TableFull)
-			}
-			t.Logf("softirq %d of %d, process %d of %d, unattributed %d; %d while the loop ran",
-				softirq, want, process, closed, s.Unattributed, ours)
-			if ours < (want+closed)/100*99 {
-				t.Fatalf("only %d of %d drops happened while the loop ran: the test shows nothing", ours, want+closed)
-			}
-			if got := softirq + process + s.Unattributed; got < ours || got > want+closed+100 {
-				t.Errorf("counted %d + %d, unattributed %d: %d; happened %d, at least %d",
-					softirq, process, s.Unattributed, got, want+closed, ours)
-			}
-			if o.Guarded && s.Unattributed == 0 {
-				t.Error("no drop was nested: the test shows nothing")
-			}
+			t.Error("no drop was nested: the test shows nothing")
 		})
 	}
 }
 
-// nestedCounts returns the drops of closed UDP ports in a namespace, and of
+// nested is what a probe says of drops in both ways.
+type nested struct {
+	Stats
+	softirq, process uint64
+}
+
+// check holds it between all drops, softirq and process, and those that
+// happened while the loop ran.
+func (n nested) check(t *testing.T, softirq, process, ours uint64) {
+	t.Helper()
+	if n.TableFull != 0 {
+		t.Fatalf("this host drops %d packets of other kinds than fit the table: nothing can be compared", n.TableFull)
+	}
+	all := softirq + process
+	t.Logf("softirq %d of %d, process %d of %d, unattributed %d; %d while the loop ran",
+		n.softirq, softirq, n.process, process, n.Unattributed, ours)
+	if ours < all/100*99 {
+		t.Fatalf("only %d of %d drops happened while the loop ran: the test shows nothing", ours, all)
+	}
+	if got := n.softirq + n.process + n.Unattributed; got < ours || got > all+100 {
+		t.Errorf("counted %d + %d, unattributed %d: %d; happened %d, at least %d",
+			n.softirq, n.process, n.Unattributed, got, all, ours)
+	}
+}
+
+// nestedCounts takes the drops of closed UDP ports in a namespace, and of
 // unread messages: the place outside of any device that dropped most.
-func nestedCounts(p *Probe, netns uint32) (softirq, process uint64) {
+func nestedCounts(t *testing.T, p *Probe, netns uint32) nested {
+	t.Helper()
+	n := nested{Stats: stats(t, p)}
 	places := map[uint64]uint64{}
-	p.Counts(func(k Key, n, _ uint64) {
+	p.Counts(func(k Key, drops, _ uint64) {
 		switch {
 		case k.NetNS == netns && k.IPProto == unix.IPPROTO_UDP:
-			softirq += n
+			n.softirq += drops
 		case k.EtherType == 0:
-			places[k.Location] += n
+			places[k.Location] += drops
 		}
 	})
-	for _, n := range places {
-		process = max(process, n)
+	for _, drops := range places {
+		n.process = max(n.process, drops)
 	}
-	return softirq, process
+	return n
 }
 
 // rpsPair joins two namespaces; what host receives is handled by CPU 0.
