@@ -236,14 +236,48 @@ static __always_inline __u8 ip_proto(struct sk_buff *skb, __u16 ethertype,
 	return ethertype == ETH_P_IP ? bytes[9] : bytes[6];
 }
 
+static __always_inline struct cpu_state *cpu_state(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&state, &zero);
+}
+
+/*
+ * The argument rx_sk, as a number. It is NULL when there is none, but kernels
+ * 6.11 and 6.12 take arguments of tp_btf for valid and remove the check (see
+ * "bpf: Augment raw_tp arguments with PTR_MAYBE_NULL", 6.13). What was
+ * written to memory and read back has no type for the verifier to go by. The
+ * memory is the CPU's: where programs nest, the helper reads it instead.
+ */
+static __always_inline struct sock *read_rx_sk(__u64 *ctx)
+{
+	struct sock *rx_sk = NULL;
+	struct cpu_state *st;
+
+	if (kfree_skb_args < 4)
+		return NULL;
+	if (may_nest) {
+		/* The other branch must load from ctx itself, not from a sum. */
+		asm volatile("" : "+r"(ctx));
+		bpf_probe_read_kernel(&rx_sk, sizeof(rx_sk), &ctx[3]);
+		return rx_sk;
+	}
+	st = cpu_state();
+	if (!st)
+		return NULL;
+	*(volatile __u64 *)&st->rx_sk = ctx[3];
+	return (struct sock *)*(volatile __u64 *)&st->rx_sk;
+}
+
 /* Fills the key; returns the device if skb->dev is one. */
 static __always_inline struct net_device *
-fill_key(struct words *k, struct sk_buff *skb, __u64 location, __u32 reason,
-	 struct sock *rx_sk, bool raw)
+fill_key(struct words *k, __u64 *ctx, struct sk_buff *skb, bool raw)
 {
 	struct net_device *dev = NULL;
-	struct sock *sk = NULL;
+	struct sock *sk = NULL, *rx_sk = NULL;
 	__u32 iif = 0, ifindex = 0, netns = 0;
+	__u32 reason = kfree_skb_args >= 3 ? ctx[2] : 0;
 	__u64 direction;
 	__u16 proto = 0;
 
@@ -259,6 +293,9 @@ fill_key(struct words *k, struct sk_buff *skb, __u64 location, __u32 reason,
 		else
 			dev = NULL;
 	}
+	/* Asked for only where nothing else tells: most drops have a device. */
+	if (!sk && (!dev || !iif))
+		rx_sk = read_rx_sk(ctx);
 	if (!dev) {
 		/* A socket's queue: the device is gone, the index remains. */
 		ifindex = iif;
@@ -273,7 +310,7 @@ fill_key(struct words *k, struct sk_buff *skb, __u64 location, __u32 reason,
 		direction = DIR_RX;
 	else
 		direction = sk ? DIR_TX : DIR_UNKNOWN;
-	k->location = location;
+	k->location = ctx[1];
 	k->reason_netns = reason | (__u64)netns << 32;
 	k->rest = ifindex | (__u64)proto << 32 |
 		  (__u64)ip_proto(skb, proto, raw) << 48 | direction << 56;
@@ -439,17 +476,19 @@ static __always_inline void fill_lengths(struct event *e, struct sk_buff *skb)
 }
 
 /* The slow path: a whole record of one drop. */
-static __always_inline void sample(void *ctx, const struct words *k,
-				   struct sk_buff *skb, struct net_device *dev,
-				   struct sock *rx_sk, struct cpu_state *st)
+static __always_inline void sample(__u64 *ctx, const struct words *k,
+				   struct sk_buff *skb, struct net_device *dev)
 {
 	struct event *e = bpf_ringbuf_reserve(&samples, sizeof(*e), 0);
-	struct sock *sk = NULL;
+	struct sock *sk = NULL, *rx_sk;
+	struct cpu_state *st;
 	__u64 task;
 	__u16 dev_type = 0;
 
 	if (!e) {
-		__sync_fetch_and_add(&st->samples_lost, 1);
+		st = cpu_state();
+		if (st)
+			__sync_fetch_and_add(&st->samples_lost, 1);
 		return;
 	}
 	/* All but the two arrays at the end, whose used length is recorded. */
@@ -469,6 +508,7 @@ static __always_inline void sample(void *ctx, const struct words *k,
 	}
 	fill_snap(e, skb, dev_type, dev != NULL);
 	PEEK(sk, skb, sk);
+	rx_sk = read_rx_sk(ctx);
 	if (rx_sk) {
 		e->sk_from = SK_RX;
 		fill_socket(e, rx_sk);
@@ -480,95 +520,71 @@ static __always_inline void sample(void *ctx, const struct words *k,
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
-static __always_inline void count(void *ctx, struct sk_buff *skb,
-				  __u64 location, __u32 reason,
-				  struct sock *rx_sk, struct cpu_state *st,
-				  __u32 level, bool raw)
+static __always_inline void count(__u64 *ctx, __u32 level, bool raw)
 {
+	struct sk_buff *skb = (struct sk_buff *)ctx[0];
 	struct net_device *dev;
+	struct cpu_state *st;
 	struct words k;
 	struct slot *s;
 	__u32 len = 0;
 
-	dev = fill_key(&k, skb, location, reason, rx_sk, raw);
+	dev = fill_key(&k, ctx, skb, raw);
 	GET(raw, len, skb, len);
 	s = find_slot(&k, level);
 	if (!s) {
-		__sync_fetch_and_add(&st->table_full, 1);
-		__sync_fetch_and_add(&st->table_full_bytes, len);
+		st = cpu_state();
+		if (st) {
+			__sync_fetch_and_add(&st->table_full, 1);
+			__sync_fetch_and_add(&st->table_full_bytes, len);
+		}
 		return;
 	}
 	s->bytes += len;
 	s->drops++;
 	if (take_token(s))
-		sample(ctx, &k, skb, dev, rx_sk, st);
+		sample(ctx, &k, skb, dev);
 }
 
-/*
- * The argument rx_sk, as a number. It is NULL when there is none, but kernels
- * 6.11 and 6.12 take arguments of tp_btf for valid and remove the check (see
- * "bpf: Augment raw_tp arguments with PTR_MAYBE_NULL", 6.13). What was
- * written to memory and read back has no type for the verifier to go by. The
- * memory is the CPU's: where programs nest, the helper reads it instead.
- */
-static __always_inline struct sock *read_rx_sk(__u64 *ctx, struct cpu_state *st)
+static __always_inline int on_drop(__u64 *ctx, bool raw)
 {
-	struct sock *rx_sk = NULL;
-
-	if (may_nest) {
-		/* The other branch must load from ctx itself, not from a sum. */
-		asm volatile("" : "+r"(ctx));
-		bpf_probe_read_kernel(&rx_sk, sizeof(rx_sk), &ctx[3]);
-		return rx_sk;
-	}
-	*(volatile __u64 *)&st->rx_sk = ctx[3];
-	return (struct sock *)*(volatile __u64 *)&st->rx_sk;
-}
-
-static __always_inline int on_drop(__u64 *ctx, struct sk_buff *skb, bool raw)
-{
-	struct sock *rx_sk = NULL;
 	struct cpu_state *st;
-	__u32 zero = 0, level = 0, reason = 0;
+	__u32 level;
 
-	st = bpf_map_lookup_elem(&state, &zero);
+	if (!may_nest) {
+		count(ctx, 0, raw);
+		return 0;
+	}
+	st = cpu_state();
 	if (!st)
 		return 0;
-	if (may_nest) {
-		/*
-		 * Interrupts nest: whoever interrupts puts depth back before
-		 * returning, so plain loads and stores suffice.
-		 */
-		level = *(volatile __u32 *)&st->depth;
-		if (level >= LEVELS) {
-			__sync_fetch_and_add(&st->too_deep, 1);
-			return 0;
-		}
-		*(volatile __u32 *)&st->depth = level + 1;
-		barrier();
+	/*
+	 * Interrupts nest: whoever interrupts puts depth back before returning,
+	 * so plain loads and stores suffice.
+	 */
+	level = *(volatile __u32 *)&st->depth;
+	if (level >= LEVELS) {
+		__sync_fetch_and_add(&st->too_deep, 1);
+		return 0;
 	}
-	if (kfree_skb_args >= 3)
-		reason = ctx[2];
-	if (kfree_skb_args >= 4)
-		rx_sk = read_rx_sk(ctx, st);
-	count(ctx, skb, ctx[1], reason, rx_sk, st, level, raw);
-	if (may_nest) {
-		barrier();
-		*(volatile __u32 *)&st->depth = level;
-	}
+	*(volatile __u32 *)&st->depth = level + 1;
+	barrier();
+	count(ctx, level, raw);
+	barrier();
+	*(volatile __u32 *)&st->depth = level;
 	return 0;
 }
 
 SEC("tp_btf/kfree_skb")
 int kfree_skb_btf(__u64 *ctx)
 {
-	return on_drop(ctx, (struct sk_buff *)ctx[0], false);
+	return on_drop(ctx, false);
 }
 
 SEC("raw_tracepoint/kfree_skb")
 int kfree_skb_raw(__u64 *ctx)
 {
-	return on_drop(ctx, (struct sk_buff *)ctx[0], true);
+	return on_drop(ctx, true);
 }
 
 char _license[] SEC("license") = "GPL";
