@@ -84,7 +84,7 @@ func TestLabSeesADifference(t *testing.T) {
 // whydrop's by name.
 func objects(t *testing.T) (list []string) {
 	t.Helper()
-	ours := map[string]bool{"kfree_skb_btf": true, "kfree_skb_raw": true, "slots": true, "state": true, "samples": true}
+	ours := map[string]bool{"kfree_skb_btf": true, "kfree_skb_raw": true, "qdisc_drop_btf": true, "pending": true, "slots": true, "state": true, "samples": true}
 	programs := map[ebpf.ProgramID]bool{}
 	for id, err := ebpf.ProgramGetNextID(0); !errors.Is(err, os.ErrNotExist); id, err = ebpf.ProgramGetNextID(id) {
 		if err != nil {

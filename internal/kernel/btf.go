@@ -108,6 +108,34 @@ func (b *BTF) HasFunc(name string) (bool, error) {
 // 6.1 and backported, and made this function (kernel/bpf/syscall.c).
 func (b *BTF) GuardsRecursion() (bool, error) { return b.HasFunc("bpf_prog_inc_misses_counter") }
 
+// HasQdiscDrop says whether the kernel has the tracepoint qdisc:qdisc_drop with
+// the arguments qdisc, txq, dev, skb and reason (7.2), by which a qdisc tells
+// which of its limits a packet met.
+func (b *BTF) HasQdiscDrop() (bool, error) {
+	const name = "btf_trace_qdisc_drop"
+	var typedef *btf.Typedef
+	err := b.Spec.TypeByName(name, &typedef)
+	if errors.Is(err, btf.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up BTF type %s: %w", name, err)
+	}
+	pointer, _ := btf.As[*btf.Pointer](typedef.Type)
+	if pointer == nil {
+		return false, fmt.Errorf("BTF type %s is a %T, want a pointer to a function", name, typedef.Type)
+	}
+	proto, _ := btf.As[*btf.FuncProto](pointer.Target)
+	// The first parameter is the data of whoever attached.
+	if proto == nil || len(proto.Params) != 6 {
+		return false, nil
+	}
+	skb, _ := btf.As[*btf.Pointer](proto.Params[4].Type)
+	reason, _ := btf.As[*btf.Enum](proto.Params[5].Type)
+	return skb != nil && skb.Target.TypeName() == "sk_buff" &&
+		reason != nil && reason.Name == "qdisc_drop_reason", nil
+}
+
 // enumValues returns the values of the enum with that name, and nil if the
 // kernel has none.
 func enumValues(spec *btf.Spec, name string) ([]enumValue, error) {

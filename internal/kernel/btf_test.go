@@ -66,6 +66,21 @@ func (w *btfWriter) tracepoint(name string, args int) {
 	w.add("btf_trace_"+name, 8, 0, w.add("", 2, 0, proto))
 }
 
+// qdiscDrop adds the tracepoint qdisc:qdisc_drop with the arguments that it has
+// on 7.2 or, swapped, with the last two in another order.
+func (w *btfWriter) qdiscDrop(swapped bool) {
+	other := w.add("", 2, 0, 0)
+	skb := w.add("", 2, 0, w.add("sk_buff", 4, 0, 8))
+	w.enum("qdisc_drop_reason", []enumValue{{"QDISC_DROP_GENERIC", 0x30001}})
+	reason := w.ids - 1
+	params := []uint32{0, other, 0, other, 0, other, 0, other, 0, skb, 0, reason}
+	if swapped {
+		params[9], params[11] = reason, skb
+	}
+	proto := w.add("", 13, 6, 0, params...)
+	w.add("btf_trace_qdisc_drop", 8, 0, w.add("", 2, 0, proto))
+}
+
 func (w *btfWriter) bytes() []byte {
 	const headerLen = 24
 	b := binary.NativeEndian.AppendUint16(nil, 0xeb9f)
@@ -110,6 +125,25 @@ func TestKfreeSkbArgs(t *testing.T) {
 	w.add("btf_trace_kfree_skb", 8, 0, w.add("int", 1, 0, 4, 32))
 	if _, err := KfreeSkbArgs(specOf(t, w)); err == nil || errors.Is(err, ErrNoTracepoint) {
 		t.Errorf("not a pointer: error %v", err)
+	}
+}
+
+func TestHasQdiscDrop(t *testing.T) {
+	for name, c := range map[string]struct {
+		add  func(*btfWriter)
+		want bool
+	}{
+		"7.2":             {func(w *btfWriter) { w.qdiscDrop(false) }, true},
+		"other order":     {func(w *btfWriter) { w.qdiscDrop(true) }, false},
+		"fewer arguments": {func(w *btfWriter) { w.tracepoint("qdisc_drop", 3) }, false},
+		"none":            {func(w *btfWriter) { w.tracepoint("qdisc_dequeue", 5) }, false},
+	} {
+		w := newVmlinux()
+		c.add(w)
+		b := &BTF{Spec: specOf(t, w)}
+		if got, err := b.HasQdiscDrop(); got != c.want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", name, got, err, c.want)
+		}
 	}
 }
 

@@ -113,6 +113,7 @@ func (c *checker) run(ctx context.Context) []Check {
 		{"ringbuf", "eBPF ring buffer", "samples of single drops", c.ringBuffer},
 		{"recursion_misses", "count of nested drops", "saying how many drops could not be seen", c.recursionMisses},
 		{"recursion_guard", "guard against nested programs", "", c.recursionGuard},
+		{"qdisc_drop", "tracepoint qdisc:qdisc_drop", "which limit of a qdisc a packet met", c.qdiscDrop},
 		{"net_dm", "drop monitor (NET_DM)", "watching without eBPF, hardware drops", c.netDM},
 		{"user_namespace", "initial user namespace", "every capability below", c.userNamespace},
 		{"cap_bpf", "CAP_BPF", watching, c.capability(unix.CAP_BPF)},
@@ -311,6 +312,20 @@ func (c *checker) recursionGuard() Answer {
 		return yes("nested drops are missed, and counted in recursion_misses")
 	}
 	return no("programs run nested on this kernel, and miss nothing", "")
+}
+
+func (c *checker) qdiscDrop() Answer {
+	if c.btfErr != nil {
+		return unknown(c.btfErr)
+	}
+	has, err := c.btf.HasQdiscDrop()
+	switch {
+	case err != nil:
+		return unknown(err)
+	case has:
+		return yes("")
+	}
+	return no("the kernel has no such tracepoint, or one with other arguments", "Linux 7.2 or newer")
 }
 
 func (c *checker) tracefs() Answer {

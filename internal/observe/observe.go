@@ -113,7 +113,7 @@ func Start(opt Options) (*Session, error) {
 		symbols, err := host.LoadSymbols()
 		loaded <- table{symbols, err}
 	}()
-	s.probe, err = skbdrop.Open(probeOptions(opt, args, types))
+	s.probe, err = skbdrop.Open(probeOptions(opt, args, types, reasons))
 	symbols := <-loaded
 	if err != nil {
 		return nil, unavailable(host, err)
@@ -128,10 +128,15 @@ func Start(opt Options) (*Session, error) {
 
 // probeOptions fits the probe to the kernel. What the kernel does not say it
 // has, the program does without: it is slower then, and counts as exactly.
-func probeOptions(opt Options, args int, types *kernel.BTF) skbdrop.Options {
+func probeOptions(opt Options, args int, types *kernel.BTF, reasons *kernel.Reasons) skbdrop.Options {
 	o := skbdrop.Options{Args: args, BTF: types.Cache}
 	o.Guarded, _ = types.GuardsRecursion()
 	o.HaveCast, _ = types.HasFunc("bpf_rdonly_cast")
+	if has, _ := types.HasQdiscDrop(); has {
+		if found, err := reasons.Parse("QDISC_DROP"); err == nil {
+			o.QdiscDrop = found[0].Value
+		}
+	}
 	if opt.Rich {
 		o.Burst, o.Refill, o.RingBytes = 64, 50, 4<<20
 	}

@@ -36,6 +36,9 @@ type Options struct {
 	// HaveCast says that the kernel has bpf_rdonly_cast (6.2 and later): the
 	// program then reads packets without calling a helper.
 	HaveCast bool
+	// QdiscDrop is the number of the reason QDISC_DROP where the kernel has
+	// the tracepoint qdisc:qdisc_drop (7.2), which tells it apart; else 0.
+	QdiscDrop uint32
 	// Slots is how many keys a CPU can count, a power of two. Default 2048.
 	Slots int
 	// Burst is how many samples a key may take at once on a CPU, Refill how
@@ -78,6 +81,7 @@ type Probe struct {
 	coll  *ebpf.Collection
 	prog  *ebpf.Program
 	link  link.Link
+	qdisc link.Link // nil where the kernel has no qdisc:qdisc_drop
 	ring  *ringbuf.Reader
 	table *table
 	epoch *ebpf.Variable
@@ -121,6 +125,9 @@ func open(o Options, raw bool) (_ *Probe, err error) {
 		name, other = other, name
 	}
 	delete(spec.Programs, other)
+	if o.QdiscDrop == 0 || raw {
+		delete(spec.Programs, skbdropProgQdiscDropBtf)
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count possible cpus: %w", err)
@@ -153,6 +160,12 @@ func open(o Options, raw bool) (_ *Probe, err error) {
 	if p.ring, err = ringbuf.NewReader(p.coll.Maps[skbdropMapSamples]); err != nil {
 		return nil, fmt.Errorf("open ring buffer of samples: %w", err)
 	}
+	if prog := p.coll.Programs[skbdropProgQdiscDropBtf]; prog != nil {
+		// First, so that no packet is freed before its reason is known.
+		if p.qdisc, err = link.AttachTracing(link.TracingOptions{Program: prog}); err != nil {
+			return nil, fmt.Errorf("attach to tracepoint qdisc:qdisc_drop: %w", err)
+		}
+	}
 	p.attached = time.Now()
 	if p.link, err = attach(p.prog, raw); err != nil {
 		return nil, err
@@ -176,6 +189,7 @@ func configure(spec *ebpf.CollectionSpec, o Options, cpus int) error {
 	}
 	for name, v := range map[string]uint32{
 		skbdropVarHaveCast:     cast,
+		skbdropVarQdiscDrop:    o.QdiscDrop,
 		skbdropVarKfreeSkbArgs: uint32(o.Args),
 		skbdropVarMayNest:      nest,
 		skbdropVarSlotsPerCpu:  uint32(o.Slots),
@@ -282,6 +296,9 @@ func (p *Probe) Detach() error {
 	}
 	err := p.link.Close()
 	p.link = nil
+	if p.qdisc != nil {
+		err = errors.Join(err, p.qdisc.Close())
+	}
 	if err != nil {
 		return fmt.Errorf("detach from tracepoint skb:kfree_skb: %w", err)
 	}

@@ -13,6 +13,7 @@
 #include "skb.h"
 
 #define LEVELS 3	/* task, softirq, hardirq */
+#define PENDING 64	/* packets that a qdisc has dropped but not freed */
 #define PROBES 8	/* slots tried before a key counts as "table full" */
 #define SNAP 192	/* bytes of headers in a sample */
 #define FRAMES 24	/* stack frames in a sample */
@@ -112,11 +113,19 @@ struct cpu_state {
 	__u32 pad;
 };
 
+/* What a qdisc said of a packet that will be freed soon on this CPU. */
+struct pending {
+	__u64 skb;
+	__u32 reason;
+	__u32 pad;
+};
+
 /* Set before load, then constant: the verifier removes what they rule out. */
 const volatile __u32 kfree_skb_args; /* 2, 3 or 4 */
 const volatile __u32 may_nest;	     /* no recursion guard on this kernel */
 const volatile __u32 slots_per_cpu;  /* a power of two, per level */
 const volatile __u32 have_cast;	     /* bpf_rdonly_cast exists: 6.2 */
+const volatile __u32 qdisc_drop;     /* SKB_DROP_REASON_QDISC_DROP, see qdisc_reason */
 const volatile __u32 burst;
 const volatile __u32 refill;
 
@@ -137,6 +146,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cpu_state);
 } state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PENDING);
+	__type(key, __u32);
+	__type(value, struct pending);
+} pending SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -270,6 +286,31 @@ static __always_inline struct sock *read_rx_sk(__u64 *ctx)
 	return (struct sock *)*(volatile __u64 *)&st->rx_sk;
 }
 
+static __always_inline struct pending *pending_of(__u64 skb)
+{
+	__u32 at = (skb * 0x9e3779b97f4a7c15ull) >> 58; /* log2(PENDING) bits */
+
+	return bpf_map_lookup_elem(&pending, &at);
+}
+
+/*
+ * The reason that the qdisc gave. Since 7.2 it tells tracepoint qdisc:qdisc_drop
+ * which of its limits a packet met, puts the packet on a list, and frees the
+ * list for the one reason QDISC_DROP on the same CPU (net/core/dev.c).
+ */
+static __always_inline __u32 qdisc_reason(__u64 skb, __u32 reason)
+{
+	struct pending *p;
+
+	if (!qdisc_drop || reason != qdisc_drop)
+		return reason;
+	p = pending_of(skb);
+	if (!p || p->skb != skb)
+		return reason;
+	p->skb = 0;
+	return p->reason;
+}
+
 /* Fills the key; returns the device if skb->dev is one. */
 static __always_inline struct net_device *
 fill_key(struct words *k, __u64 *ctx, struct sk_buff *skb, bool raw)
@@ -311,7 +352,7 @@ fill_key(struct words *k, __u64 *ctx, struct sk_buff *skb, bool raw)
 	else
 		direction = sk ? DIR_TX : DIR_UNKNOWN;
 	k->location = ctx[1];
-	k->reason_netns = reason | (__u64)netns << 32;
+	k->reason_netns = qdisc_reason((__u64)skb, reason) | (__u64)netns << 32;
 	k->rest = ifindex | (__u64)proto << 32 |
 		  (__u64)ip_proto(skb, proto, raw) << 48 | direction << 56;
 	return dev;
@@ -585,6 +626,20 @@ SEC("raw_tracepoint/kfree_skb")
 int kfree_skb_raw(__u64 *ctx)
 {
 	return on_drop(ctx, true);
+}
+
+/* Arguments: qdisc, txq, dev, skb, reason. */
+SEC("tp_btf/qdisc_drop")
+int qdisc_drop_btf(__u64 *ctx)
+{
+	__u64 skb = ctx[3];
+	struct pending *p = pending_of(skb);
+
+	if (p) {
+		p->skb = skb;
+		p->reason = ctx[4];
+	}
+	return 0;
 }
 
 char _license[] SEC("license") = "GPL";

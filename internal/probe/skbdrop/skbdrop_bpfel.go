@@ -67,6 +67,13 @@ type skbdropEvent struct {
 	Snap       [192]uint8
 }
 
+type skbdropPending struct {
+	_      structs.HostLayout
+	Skb    uint64
+	Reason uint32
+	Pad    uint32
+}
+
 type skbdropSlot struct {
 	_      structs.HostLayout
 	Key    skbdropDropKey
@@ -81,18 +88,21 @@ type skbdropSlot struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	skbdropMapSamples      = "samples"
-	skbdropMapSlots        = "slots"
-	skbdropMapState        = "state"
-	skbdropProgKfreeSkbBtf = "kfree_skb_btf"
-	skbdropProgKfreeSkbRaw = "kfree_skb_raw"
-	skbdropVarBurst        = "burst"
-	skbdropVarEpoch        = "epoch"
-	skbdropVarHaveCast     = "have_cast"
-	skbdropVarKfreeSkbArgs = "kfree_skb_args"
-	skbdropVarMayNest      = "may_nest"
-	skbdropVarRefill       = "refill"
-	skbdropVarSlotsPerCpu  = "slots_per_cpu"
+	skbdropMapPending       = "pending"
+	skbdropMapSamples       = "samples"
+	skbdropMapSlots         = "slots"
+	skbdropMapState         = "state"
+	skbdropProgKfreeSkbBtf  = "kfree_skb_btf"
+	skbdropProgKfreeSkbRaw  = "kfree_skb_raw"
+	skbdropProgQdiscDropBtf = "qdisc_drop_btf"
+	skbdropVarBurst         = "burst"
+	skbdropVarEpoch         = "epoch"
+	skbdropVarHaveCast      = "have_cast"
+	skbdropVarKfreeSkbArgs  = "kfree_skb_args"
+	skbdropVarMayNest       = "may_nest"
+	skbdropVarQdiscDrop     = "qdisc_drop"
+	skbdropVarRefill        = "refill"
+	skbdropVarSlotsPerCpu   = "slots_per_cpu"
 )
 
 // loadSkbdrop returns the embedded CollectionSpec for skbdrop.
@@ -137,14 +147,16 @@ type skbdropSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type skbdropProgramSpecs struct {
-	KfreeSkbBtf *ebpf.ProgramSpec `ebpf:"kfree_skb_btf"`
-	KfreeSkbRaw *ebpf.ProgramSpec `ebpf:"kfree_skb_raw"`
+	KfreeSkbBtf  *ebpf.ProgramSpec `ebpf:"kfree_skb_btf"`
+	KfreeSkbRaw  *ebpf.ProgramSpec `ebpf:"kfree_skb_raw"`
+	QdiscDropBtf *ebpf.ProgramSpec `ebpf:"qdisc_drop_btf"`
 }
 
 // skbdropMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type skbdropMapSpecs struct {
+	Pending *ebpf.MapSpec `ebpf:"pending"`
 	Samples *ebpf.MapSpec `ebpf:"samples"`
 	Slots   *ebpf.MapSpec `ebpf:"slots"`
 	State   *ebpf.MapSpec `ebpf:"state"`
@@ -159,6 +171,7 @@ type skbdropVariableSpecs struct {
 	HaveCast     *ebpf.VariableSpec `ebpf:"have_cast"`
 	KfreeSkbArgs *ebpf.VariableSpec `ebpf:"kfree_skb_args"`
 	MayNest      *ebpf.VariableSpec `ebpf:"may_nest"`
+	QdiscDrop    *ebpf.VariableSpec `ebpf:"qdisc_drop"`
 	Refill       *ebpf.VariableSpec `ebpf:"refill"`
 	SlotsPerCpu  *ebpf.VariableSpec `ebpf:"slots_per_cpu"`
 }
@@ -183,6 +196,7 @@ func (o *skbdropObjects) Close() error {
 //
 // It can be passed to loadSkbdropObjects or ebpf.CollectionSpec.LoadAndAssign.
 type skbdropMaps struct {
+	Pending *ebpf.Map `ebpf:"pending"`
 	Samples *ebpf.Map `ebpf:"samples"`
 	Slots   *ebpf.Map `ebpf:"slots"`
 	State   *ebpf.Map `ebpf:"state"`
@@ -190,6 +204,7 @@ type skbdropMaps struct {
 
 func (m *skbdropMaps) Close() error {
 	return _SkbdropClose(
+		m.Pending,
 		m.Samples,
 		m.Slots,
 		m.State,
@@ -205,6 +220,7 @@ type skbdropVariables struct {
 	HaveCast     *ebpf.Variable `ebpf:"have_cast"`
 	KfreeSkbArgs *ebpf.Variable `ebpf:"kfree_skb_args"`
 	MayNest      *ebpf.Variable `ebpf:"may_nest"`
+	QdiscDrop    *ebpf.Variable `ebpf:"qdisc_drop"`
 	Refill       *ebpf.Variable `ebpf:"refill"`
 	SlotsPerCpu  *ebpf.Variable `ebpf:"slots_per_cpu"`
 }
@@ -213,14 +229,16 @@ type skbdropVariables struct {
 //
 // It can be passed to loadSkbdropObjects or ebpf.CollectionSpec.LoadAndAssign.
 type skbdropPrograms struct {
-	KfreeSkbBtf *ebpf.Program `ebpf:"kfree_skb_btf"`
-	KfreeSkbRaw *ebpf.Program `ebpf:"kfree_skb_raw"`
+	KfreeSkbBtf  *ebpf.Program `ebpf:"kfree_skb_btf"`
+	KfreeSkbRaw  *ebpf.Program `ebpf:"kfree_skb_raw"`
+	QdiscDropBtf *ebpf.Program `ebpf:"qdisc_drop_btf"`
 }
 
 func (p *skbdropPrograms) Close() error {
 	return _SkbdropClose(
 		p.KfreeSkbBtf,
 		p.KfreeSkbRaw,
+		p.QdiscDropBtf,
 	)
 }
 
