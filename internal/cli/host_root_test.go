@@ -124,9 +124,9 @@ func objects(t *testing.T) (list []string) {
 			list = append(list, fmt.Sprintf("link %d", info.ID))
 		}
 	}
-	// A link that is being freed can still be listed, but not be opened.
+	// What is being made or freed is listed, but cannot be opened.
 	if err := links.Err(); errors.Is(err, unix.EAGAIN) {
-		list = append(list, "a link that is being freed")
+		list = append(list, "unfinished")
 	} else if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,11 @@ func (n nested) check(t *testing.T, softirq, process, ours uint64) {
 	all := softirq + process
 	t.Logf("softirq %d of %d, process %d of %d, unattributed %d; %d while the loop ran",
 		n.softirq, softirq, n.process, process, n.Unattributed, ours)
-	if ours < all/100*99 {
+	most := all / 100 * 99
+	if testing.Short() { // an emulated machine is interrupted for longer
+		most = all / 100 * 90
+	}
+	if ours < most {
 		t.Fatalf("only %d of %d drops happened while the loop ran: the test shows nothing", ours, all)
 	}
 	if got := n.softirq + n.process + n.Unattributed; got < ours || got > all+100 {
