@@ -118,7 +118,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	rd := &Reader{s: bufio.NewScanner(r)}
 	rd.s.Buffer(make([]byte, 0, 64<<10), maxLine)
 	l, err := rd.next()
-	if errors.Is(err, io.EOF) || errors.Is(err, errLine) {
+	if errors.Is(err, io.EOF) || errors.Is(err, errLine) || errors.Is(err, bufio.ErrTooLong) {
 		return nil, fmt.Errorf("read record: line 1: %w", ErrNotRecord)
 	}
 	if err != nil {

@@ -128,10 +128,26 @@ Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
 		}
 		return usage(fmt.Errorf("--color %q: want auto, always or never", a.color))
 	}
+	c.SetHelpCommand(helpCommand(c))
 	diagnose := a.diagnoseCommand()
 	c.AddCommand(diagnose, a.watchCommand(), a.recordCommand(), a.doctorCommand(),
 		a.labCommand(), a.versionCommand())
 	return c
+}
+
+// helpCommand is cobra's, but for a command that does not exist it fails.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Help about a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil || c == nil || len(rest) > 0 {
+				return usage(fmt.Errorf("no command %q", strings.Join(args, " ")))
+			}
+			return c.Help()
+		},
+	}
 }
 
 // noArgs is cobra.NoArgs as a usage error.

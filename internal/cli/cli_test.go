@@ -31,6 +31,10 @@ func TestUsageErrors(t *testing.T) {
 		{"lab", "run", "udp-noport", "--packets", "0"},
 		{"lab", "no-such-command"},
 		{"version", "argument"},
+		{"help", "no-such-command"},
+		{"diagnose", "-r", "FILE", "--duration", "5s"},
+		{"watch", "-r", "FILE", "--interval", "5s"},
+		{"watch", "-r", "FILE", "--netns", "1"},
 	} {
 		r := run(t, args...)
 		if r.code != exitUsage {
@@ -190,6 +194,7 @@ func TestFilterOfFile(t *testing.T) {
 		{"--netns", "4026531833", 174},
 		{"--netns", "blue", 0},
 	} {
+		hint := "matches " + c.flag + " " + c.value
 		r := run(t, "diagnose", "-j", "-r", path, c.flag, c.value)
 		var d record.Diagnosis
 		if err := json.Unmarshal([]byte(r.out), &d); err != nil {
@@ -201,6 +206,9 @@ func TestFilterOfFile(t *testing.T) {
 		}
 		if got != c.drops {
 			t.Errorf("%s %s: %d drops, want %d", c.flag, c.value, got, c.drops)
+		}
+		if strings.Contains(r.err, hint) != (c.drops == 0) {
+			t.Errorf("%s %s: a filter that fits nothing must be said, and no other: %q", c.flag, c.value, r.err)
 		}
 		if a := d.Accounting; a.DropsSeen != 180 || a.DropsSeen != a.DropsAggregated+a.DropsFiltered {
 			t.Errorf("%s %s: accounting does not add up: %+v", c.flag, c.value, a)

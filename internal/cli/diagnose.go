@@ -33,6 +33,10 @@ that are normal life of the protocols are only counted; --all shows them.`,
 			if err := checkDurations(map[string]time.Duration{"duration": w.duration}); err != nil {
 				return err
 			}
+			if err := w.checkRead(c, "duration"); err != nil {
+				return err
+			}
+			a.hintDevices(&w)
 			if w.duration == 0 {
 				return usage(errors.New("--duration 0s: want a positive duration, such as 10s"))
 			}
@@ -82,6 +86,8 @@ func (a *app) readObservation(w *watching) (*record.Observation, error) {
 	}
 	defer done()
 	c := record.NewCollector(r.Header())
+	seen := keys{}
+	defer func() { a.hintUnmatched(w, seen) }()
 	for {
 		iv, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -94,6 +100,7 @@ func (a *app) readObservation(w *watching) (*record.Observation, error) {
 		if err != nil {
 			return nil, usage(fmt.Errorf("%s: %w", w.file, err))
 		}
+		seen.add(iv)
 		c.Add(filterInterval(iv, w.filter))
 	}
 	t, _ := r.Trailer()
@@ -111,8 +118,10 @@ func filterInterval(iv record.Interval, f observe.Filter) record.Interval {
 			out.Counts = append(out.Counts, c)
 			continue
 		}
-		out.Accounting.DropsAggregated -= c.Drops
-		out.Accounting.DropsFiltered += c.Drops
+		// A file may claim anything: never below zero.
+		n := min(c.Drops, out.Accounting.DropsAggregated)
+		out.Accounting.DropsAggregated -= n
+		out.Accounting.DropsFiltered += n
 	}
 	for _, d := range iv.Samples {
 		if f.Match(d.Key) {
@@ -135,7 +144,7 @@ func (a *app) verdict(o record.Observation, w *watching, fail record.Class) erro
 		err = report.Diagnosis(a.out, d, a.style(w.all))
 	}
 	if err != nil {
-		return fmt.Errorf("print diagnosis: %w", err)
+		return err
 	}
 	if fail != "" && diagnose.ExceedsFailOn(d, fail) {
 		return &exitError{code: exitFinding}

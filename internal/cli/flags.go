@@ -3,13 +3,18 @@ package cli
 import (
 	"fmt"
 	"io"
+	"maps"
+	"net"
 	"os"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/netns"
 	"github.com/whydrop/whydrop/internal/observe"
 	"github.com/whydrop/whydrop/internal/report"
 	"github.com/whydrop/whydrop/knowledge"
@@ -34,6 +39,53 @@ func (w *watching) filterFlags(c *cobra.Command) {
 func (w *watching) readFlags(c *cobra.Command) {
 	c.Flags().BoolVar(&w.all, "all", false, "show expected and benign drops too")
 	c.Flags().StringVarP(&w.file, "read", "r", "", "read a recorded `file` (- is standard input) instead of watching")
+}
+
+// checkRead refuses what means nothing beside -r: flags that say how to watch,
+// and the number of a process, which another machine gives to another one.
+func (w *watching) checkRead(c *cobra.Command, live ...string) error {
+	if w.file == "" {
+		return nil
+	}
+	for _, name := range live {
+		if c.Flags().Changed(name) {
+			return usage(fmt.Errorf("--%s says how to watch; with -r the file says what was seen", name))
+		}
+	}
+	for _, s := range w.filter.NetNS {
+		if n, err := strconv.ParseUint(s, 10, 32); err == nil && n < netns.FirstInode {
+			return usage(fmt.Errorf("--netns %s: a process means nothing in a file; give a name or an inode number", s))
+		}
+	}
+	return nil
+}
+
+// hintDevices says when -i names a device that is not here.
+func (a *app) hintDevices(w *watching) {
+	if w.file != "" || len(w.filter.NetNS) > 0 {
+		return
+	}
+	for _, name := range w.filter.Interfaces {
+		if _, err := net.InterfaceByName(name); err != nil {
+			fmt.Fprintf(a.err, "whydrop: no device %q in this network namespace; watching for it in others\n", name)
+		}
+	}
+}
+
+// keys are those seen in a file.
+type keys map[record.Key]bool
+
+func (k keys) add(iv record.Interval) {
+	for _, c := range iv.Counts {
+		k[c.Key] = true
+	}
+}
+
+// hintUnmatched says when a part of the filter fits nothing in the file.
+func (a *app) hintUnmatched(w *watching, seen keys) {
+	for _, what := range w.filter.Unmatched(slices.Collect(maps.Keys(seen))) {
+		fmt.Fprintf(a.err, "whydrop: no drop in %s matches %s\n", w.file, what)
+	}
 }
 
 // checkDurations refuses durations that mean nothing.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -83,7 +84,13 @@ func (a *app) write(c *cobra.Command, s *observe.Session, path string) (err erro
 	if err := w.Close(s.Trailer()); err != nil {
 		return err
 	}
-	if path != "-" && !a.quiet {
+	if a.json && path != "-" {
+		if err := report.JSON(a.out, map[string]any{
+			"schema_version": record.SchemaVersion, "file": path, "accounting": total,
+		}); err != nil {
+			return err
+		}
+	} else if path != "-" && !a.quiet {
 		fmt.Fprintf(a.err, "%d drops and %d samples in %s\n", total.DropsSeen, total.Samples, path)
 	}
 	return partial(total)

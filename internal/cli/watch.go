@@ -40,6 +40,10 @@ Ctrl-C ends it and prints how everything is accounted for.`,
 			if err := w.check(); err != nil {
 				return err
 			}
+			if err := w.checkRead(c, "duration", "interval"); err != nil {
+				return err
+			}
+			a.hintDevices(&w.watching)
 			v, err := a.newViewer(&w)
 			if err != nil {
 				return err
@@ -186,12 +190,15 @@ func (a *app) replay(w *watchFlags, v *viewer) error {
 	h := r.Header()
 	total := report.Total{Window: record.Window{Start: h.Start}, Sources: h.Sources, Blind: h.Blind}
 	var end error
+	seen := keys{}
+	defer func() { a.hintUnmatched(&w.watching, seen) }()
 	for n := 0; end == nil; {
 		var iv record.Interval
 		if iv, end = r.Next(); end != nil {
 			break
 		}
 		total.Window.End = iv.Window.End
+		seen.add(iv)
 		end = v.interval(filterInterval(iv, w.filter))
 		if n++; end == nil && !w.each && n == w.count {
 			end = errEnough

@@ -23,10 +23,10 @@ const Host = "host"
 // known (readlink of /proc/1/ns/net needs the rights of ptrace).
 const Own = "own"
 
-// dynamicFirst is below every inode number of a namespace (PROC_DYNAMIC_FIRST
+// FirstInode is below every inode number of a namespace (PROC_DYNAMIC_FIRST
 // and the initial namespaces' numbers in include/linux/proc_ns.h). A number
 // given by a user is an inode from here on, a PID below.
-const dynamicFirst = 0xe0000000
+const FirstInode = 0xe0000000
 
 // rescan is the least time between two looks at the directory of names.
 const rescan = time.Second
@@ -121,12 +121,12 @@ func (n *Names) Find(s string) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find network namespace %q: no such name under %s", s, n.Dir)
 	}
-	if num >= dynamicFirst {
+	if num >= FirstInode {
 		return uint32(num), nil
 	}
 	ino, err := inode(filepath.Join(n.Proc, s, "ns/net"))
 	if err != nil {
-		return 0, fmt.Errorf("find network namespace of pid %s: %w", s, err)
+		return 0, fmt.Errorf("find network namespace %q: no such name under %s, and no process of that number may be read: %w", s, n.Dir, err)
 	}
 	return ino, nil
 }

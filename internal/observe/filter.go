@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/whydrop/whydrop/internal/netns"
@@ -12,7 +13,9 @@ import (
 // accounting says how much was left out. Empty lists match all; several
 // entries of a list match any, the lists together match all.
 type Filter struct {
-	// Interfaces are device names.
+	// Interfaces are device names. A device in another namespace is known by
+	// its number only, until a sample brings the name: until then its drops
+	// match, because they may be the ones that are asked for.
 	Interfaces []string
 	// Reasons are names of drop reasons, with or without the prefix
 	// SKB_DROP_REASON_, in any case.
@@ -77,7 +80,7 @@ func add[K comparable](set map[K]bool, k K) map[K]bool {
 
 // Match says whether drops with that key are asked for.
 func (m matcher) Match(k record.Key) bool {
-	return (m.interfaces == nil || m.interfaces[k.Device.Name]) &&
+	return (m.interfaces == nil || m.interfaces[k.Device.Name] || nameless(k.Device)) &&
 		(m.reasons == nil || m.reasons[k.Reason]) &&
 		(m.netns == nil || m.netns[k.NetNS.Inode])
 }
@@ -85,25 +88,34 @@ func (m matcher) Match(k record.Key) bool {
 // Match applies a filter to keys already named, as those of a recorded
 // observation are: reasons and namespaces match by name or number.
 func (f Filter) Match(k record.Key) bool {
-	return (len(f.Interfaces) == 0 || contains(f.Interfaces, k.Device.Name)) &&
-		(len(f.Reasons) == 0 || containsReason(f.Reasons, k.Reason.Name)) &&
-		(len(f.NetNS) == 0 || contains(f.NetNS, k.NetNS.Name) || contains(f.NetNS, fmt.Sprint(k.NetNS.Inode)))
+	return (len(f.Interfaces) == 0 || slices.Contains(f.Interfaces, k.Device.Name) || nameless(k.Device)) &&
+		(len(f.Reasons) == 0 || slices.ContainsFunc(f.Reasons, func(s string) bool { return isReason(s, k) })) &&
+		(len(f.NetNS) == 0 || slices.ContainsFunc(f.NetNS, func(s string) bool { return isNetNS(s, k) }))
 }
 
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
+// Unmatched returns the entries of the filter that fit none of the keys: in a
+// recorded file there is nothing else to check them against.
+func (f Filter) Unmatched(keys []record.Key) []string {
+	var list []string
+	check := func(flag string, values []string, is func(string, record.Key) bool) {
+		for _, v := range values {
+			if !slices.ContainsFunc(keys, func(k record.Key) bool { return is(v, k) }) {
+				list = append(list, flag+" "+v)
+			}
 		}
 	}
-	return false
+	check("-i", f.Interfaces, func(s string, k record.Key) bool { return s == k.Device.Name })
+	check("--reason", f.Reasons, isReason)
+	check("--netns", f.NetNS, isNetNS)
+	return list
 }
 
-func containsReason(list []string, name string) bool {
-	for _, e := range list {
-		if strings.EqualFold(strings.TrimPrefix(strings.ToUpper(e), "SKB_DROP_REASON_"), name) {
-			return true
-		}
-	}
-	return false
+func nameless(d record.Device) bool { return d.Name == "" && d.Index != 0 }
+
+func isReason(s string, k record.Key) bool {
+	return strings.EqualFold(strings.TrimPrefix(strings.ToUpper(s), "SKB_DROP_REASON_"), k.Reason.Name)
+}
+
+func isNetNS(s string, k record.Key) bool {
+	return s == k.NetNS.Name || s == fmt.Sprint(k.NetNS.Inode)
 }

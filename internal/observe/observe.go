@@ -70,6 +70,7 @@ type Session struct {
 	// stats are those already reported.
 	stats   skbdrop.Stats
 	pending record.Interval
+	raw     []rawCount // used again by each flush
 	since   time.Time
 }
 

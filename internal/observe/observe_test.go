@@ -123,6 +123,18 @@ func TestFilter(t *testing.T) {
 			t.Errorf("filter %+v matches a recorded key: %v, want %v", c.f, !c.want, c.want)
 		}
 	}
+	// A device of another namespace whose name no sample has brought yet may be
+	// the one that is asked for; a drop without any device is not.
+	eth1, err := compile(Filter{Interfaces: []string{"eth1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.Device = (record.Device{Index: 2}); !eth1.Match(k) {
+		t.Error("a drop on a device without a name is filtered out")
+	}
+	if k.Device = (record.Device{}); eth1.Match(k) {
+		t.Error("a drop without a device matches")
+	}
 	for _, f := range []Filter{
 		{Reasons: []string{"NO_SUCH_REASON"}},
 		{NetNS: []string{"no-such-namespace"}},

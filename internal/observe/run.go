@@ -80,7 +80,11 @@ func (s *Session) Trailer() record.Trailer {
 
 // collectSamples fetches the samples that have arrived and grants new ones.
 func (s *Session) collectSamples() error {
-	err := s.probe.Samples(func(raw *skbdrop.Sample) {
+	return errors.Join(s.readSamples(), s.probe.Tick())
+}
+
+func (s *Session) readSamples() error {
+	return s.probe.Samples(func(raw *skbdrop.Sample) {
 		s.resolve.learn(raw)
 		s.pending.Accounting.Samples++
 		if len(s.pending.Samples) >= maxSamples || !s.match.Match(s.resolve.key(raw.Key)) {
@@ -88,35 +92,49 @@ func (s *Session) collectSamples() error {
 		}
 		s.pending.Samples = append(s.pending.Samples, s.resolve.drop(raw))
 	})
-	return errors.Join(err, s.probe.Tick())
+}
+
+// rawCount is a count that has no names yet.
+type rawCount struct {
+	key          skbdrop.Key
+	drops, bytes uint64
 }
 
 // flush hands the pending interval to sink and begins the next.
 func (s *Session) flush(sink func(record.Interval) error) error {
+	s.resolve.refresh()
+	s.raw = s.raw[:0]
+	s.probe.Counts(func(k skbdrop.Key, drops, bytes uint64) {
+		s.raw = append(s.raw, rawCount{k, drops, bytes})
+	})
+	// After the counts, so that for each of them the sample that names its
+	// device has been read.
+	if err := s.readSamples(); err != nil {
+		return err
+	}
 	iv := s.pending
 	iv.Counts = []record.Count{}
 	if iv.Samples == nil {
 		iv.Samples = []record.Drop{}
 	}
 	a := &iv.Accounting
-	s.resolve.refresh()
 	merged := map[record.Key]int{} // the CPUs' counts of a key become one
-	s.probe.Counts(func(raw skbdrop.Key, drops, bytes uint64) {
-		k := s.resolve.key(raw)
+	for _, raw := range s.raw {
+		k := s.resolve.key(raw.key)
 		if !s.match.Match(k) {
-			a.DropsFiltered += drops
-			return
+			a.DropsFiltered += raw.drops
+			continue
 		}
-		a.DropsAggregated += drops
+		a.DropsAggregated += raw.drops
 		i, ok := merged[k]
 		if !ok {
 			i = len(iv.Counts)
 			merged[k] = i
 			iv.Counts = append(iv.Counts, record.Count{Key: k})
 		}
-		iv.Counts[i].Drops += drops
-		iv.Counts[i].Bytes += bytes
-	})
+		iv.Counts[i].Drops += raw.drops
+		iv.Counts[i].Bytes += raw.bytes
+	}
 	now, err := s.probe.Stats()
 	if err != nil {
 		return fmt.Errorf("account for drops: %w", err)

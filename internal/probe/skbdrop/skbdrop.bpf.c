@@ -26,6 +26,8 @@
  * with an rb_node and dev_scratch (include/linux/skbuff.h).
  */
 #define NETNS_INUM_MIN 0xe0000000u
+/* And not so high that it could be the upper half of a kernel pointer. */
+#define NETNS_INUM_MAX 0xfffeffffu
 
 /* These follow linux/if_arp.h, if_ether.h and socket.h: ABI. */
 #define ARPHRD_ETHER 1
@@ -184,12 +186,30 @@ static __always_inline __u16 swap16(__u16 x)
 	return __builtin_bswap16(x);
 }
 
+/*
+ * skb->dev and skb->sk share their memory with numbers: dev_scratch, and before
+ * 6.9 ip_defrag_offset (include/linux/skbuff.h). A kernel pointer has its
+ * highest bit set on every machine that whydrop runs on. (In assembler: the
+ * compiler would shift the pointer, which the verifier does not let it.)
+ */
+static __always_inline bool is_pointer(const void *p)
+{
+	__u64 is;
+
+	asm volatile("%0 = 0\n"
+		     "if %1 s>= 0 goto +1\n"
+		     "%0 = 1"
+		     : "=&r"(is)
+		     : "r"(p));
+	return is;
+}
+
 static __always_inline __u32 net_inum(struct net *net, bool raw)
 {
 	__u32 inum = 0;
 
 	GET(raw, inum, net, ns.inum);
-	return inum >= NETNS_INUM_MIN ? inum : 0;
+	return inum >= NETNS_INUM_MIN && inum <= NETNS_INUM_MAX ? inum : 0;
 }
 
 static __always_inline __u32 dev_netns(struct net_device *dev, bool raw)
@@ -327,6 +347,10 @@ fill_key(struct words *k, __u64 *ctx, struct sk_buff *skb, bool raw)
 	GET(raw, iif, skb, skb_iif);
 	GET(raw, dev, skb, dev);
 	GET(raw, sk, skb, sk);
+	if (!is_pointer(sk))
+		sk = NULL;
+	if (!is_pointer(dev))
+		dev = NULL;
 	if (dev) {
 		netns = dev_netns(dev, raw);
 		if (netns)
@@ -553,7 +577,7 @@ static __always_inline void sample(__u64 *ctx, const struct words *k,
 	if (rx_sk) {
 		e->sk_from = SK_RX;
 		fill_socket(e, rx_sk);
-	} else if (sk) {
+	} else if (is_pointer(sk)) {
 		e->sk_from = SK_SKB;
 		fill_socket(e, sk);
 	}
