@@ -288,6 +288,13 @@ func TestWithFourCapabilities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var errOut strings.Builder
+	c.Stderr = &errOut
+	defer func() {
+		if t.Failed() {
+			t.Logf("it said: %s", errOut.String())
+		}
+	}()
 	begin(t, c)
 	truth, err := setup.Provoke(t.Context(), 25)
 	if err != nil {

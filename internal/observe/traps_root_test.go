@@ -110,6 +110,7 @@ var places = map[string][]string{
 // isFor says whether a drop is for that reason.
 func isFor(k record.Key, reason string) bool {
 	return k.Reason.Name == reason ||
+		reason == "QDISC_DROP" && k.Reason.Subsystem == "qdisc" || // told apart since 7.2
 		k.Reason.Name == "" && slices.Contains(places[reason], kernel.Base(k.Location.Symbol))
 }
 

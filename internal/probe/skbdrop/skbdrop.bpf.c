@@ -272,6 +272,20 @@ static __always_inline __u8 ip_proto(struct sk_buff *skb, __u16 ethertype,
 	return ethertype == ETH_P_IP ? bytes[9] : bytes[6];
 }
 
+/*
+ * The argument n as a number: the verifier lets nobody calculate with a
+ * pointer that it knows the type of.
+ */
+static __always_inline __u64 address(__u64 *ctx, int n)
+{
+	__u64 a = 0;
+
+	/* Elsewhere loads must be from ctx itself, not from a sum. */
+	asm volatile("" : "+r"(ctx));
+	bpf_probe_read_kernel(&a, sizeof(a), &ctx[n]);
+	return a;
+}
+
 static __always_inline struct cpu_state *cpu_state(void)
 {
 	__u32 zero = 0;
@@ -288,17 +302,12 @@ static __always_inline struct cpu_state *cpu_state(void)
  */
 static __always_inline struct sock *read_rx_sk(__u64 *ctx)
 {
-	struct sock *rx_sk = NULL;
 	struct cpu_state *st;
 
 	if (kfree_skb_args < 4)
 		return NULL;
-	if (may_nest) {
-		/* The other branch must load from ctx itself, not from a sum. */
-		asm volatile("" : "+r"(ctx));
-		bpf_probe_read_kernel(&rx_sk, sizeof(rx_sk), &ctx[3]);
-		return rx_sk;
-	}
+	if (may_nest)
+		return (struct sock *)address(ctx, 3);
 	st = cpu_state();
 	if (!st)
 		return NULL;
@@ -318,12 +327,14 @@ static __always_inline struct pending *pending_of(__u64 skb)
  * which of its limits a packet met, puts the packet on a list, and frees the
  * list for the one reason QDISC_DROP on the same CPU (net/core/dev.c).
  */
-static __always_inline __u32 qdisc_reason(__u64 skb, __u32 reason)
+static __always_inline __u32 qdisc_reason(__u64 *ctx, __u32 reason)
 {
 	struct pending *p;
+	__u64 skb;
 
 	if (!qdisc_drop || reason != qdisc_drop)
 		return reason;
+	skb = address(ctx, 0);
 	p = pending_of(skb);
 	if (!p || p->skb != skb)
 		return reason;
@@ -376,7 +387,7 @@ fill_key(struct words *k, __u64 *ctx, struct sk_buff *skb, bool raw)
 	else
 		direction = sk ? DIR_TX : DIR_UNKNOWN;
 	k->location = ctx[1];
-	k->reason_netns = qdisc_reason((__u64)skb, reason) | (__u64)netns << 32;
+	k->reason_netns = qdisc_reason(ctx, reason) | (__u64)netns << 32;
 	k->rest = ifindex | (__u64)proto << 32 |
 		  (__u64)ip_proto(skb, proto, raw) << 48 | direction << 56;
 	return dev;
@@ -656,7 +667,7 @@ int kfree_skb_raw(__u64 *ctx)
 SEC("tp_btf/qdisc_drop")
 int qdisc_drop_btf(__u64 *ctx)
 {
-	__u64 skb = ctx[3];
+	__u64 skb = address(ctx, 3);
 	struct pending *p = pending_of(skb);
 
 	if (p) {
