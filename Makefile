@@ -15,6 +15,9 @@ FUZZTIME ?= 5s
 TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
 	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux setpriv:util-linux
 
+# What the virtual machines use, likewise. Debian's keys vouch for its kernels.
+VM_NEEDS := qemu-system-x86_64:qemu-system-x86 xz:xz-utils
+
 # ip, nft and their like are not on everybody's PATH. Version control is not
 # asked for a stamp: it refuses a clone that belongs to another user.
 export PATH := $(PATH):/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -23,7 +26,7 @@ export GOWORK := off
 
 LEVELS := .cache/bin/levels -fuzztime $(FUZZTIME)
 
-.PHONY: help build test lint unit race fuzz root bench bpf bpf-check clean deps bin clang
+.PHONY: help build test vm vm-deps lint unit race fuzz root bench bpf bpf-check clean deps bin clang
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,8 +34,8 @@ help: ## this list
 build: ## build ./whydrop
 	go build -o whydrop ./cmd/whydrop
 
-test: deps bin ## all levels below, in this order; installs what they need
-	@$(LEVELS)
+test: deps bin ## lint to bench, in this order; installs what they need
+	@$(LEVELS) lint unit race fuzz root bench
 
 lint: bin ## gofumpt, go vet, staticcheck, internal/archtest
 	@$(LEVELS) lint
@@ -49,6 +52,9 @@ fuzz: bin ## each fuzz target for FUZZTIME (5s)
 root: deps bin ## tests on the real kernel, as root or through sudo
 	@$(LEVELS) root
 
+vm: vm-deps bin ## the tests of root on four of Debian's kernels, in virtual machines (about 10 minutes; not part of test)
+	@$(LEVELS) vm
+
 bench: deps bin ## every benchmark once
 	@$(LEVELS) bench
 
@@ -63,6 +69,9 @@ clean: ## remove ./whydrop and .cache
 
 deps:
 	@tools/need.sh $(TEST_NEEDS)
+
+vm-deps:
+	@tools/need.sh $(VM_NEEDS)
 
 # Built with the versions and sums in tools/go.mod and tools/go.sum.
 bin:

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,7 @@ import (
 )
 
 // modules are the directories of the Go modules whose code is checked.
-var modules = []string{".", "tools"}
+var modules = []string{".", "tools", "e2e"}
 
 const archtest = "internal/archtest"
 
@@ -224,4 +226,32 @@ func canAsk() bool {
 	}
 	_ = tty.Close()
 	return true
+}
+
+// vm runs the tests of root on other kernels: e2e/cmd/vmtest boots them, and
+// says what happened in the events of go test.
+func (r *runner) vm() error {
+	events := filepath.Join(r.dir, ".cache", "e2e", "events.json")
+	if err := os.Remove(events); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove events of an earlier run: %w", err)
+	}
+	dir := filepath.Join(r.dir, "e2e")
+	args := []string{"run", "./cmd/vmtest", "-json", events, "-compat", filepath.Join(r.dir, ".cache", "e2e", "compatibility.md")}
+	r.announce(dir, "go", args...)
+	cmd := r.command(dir, "go", args...)
+	cmd.Stdout, cmd.Stderr = r.out, r.out
+	runErr := cmd.Run()
+	f, err := os.Open(events)
+	if err != nil {
+		return errors.Join(runErr, fmt.Errorf("read events of vmtest: %w", err))
+	}
+	defer f.Close()
+	failedBefore := r.t.failed
+	if err := newCollector(r.t, false).read(f); err != nil {
+		return err
+	}
+	if runErr != nil && r.t.failed == failedBefore {
+		return fmt.Errorf("vmtest: %w", runErr)
+	}
+	return nil
 }

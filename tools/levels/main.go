@@ -1,5 +1,5 @@
 // Command levels runs the checks and tests of the repository level by level
-// (lint, unit, race, fuzz, root, bench), counts what passed, failed and was
+// (lint, unit, race, fuzz, root, vm, bench), counts what passed, failed and was
 // skipped, and ends with a table and the line "N passed, N failed, N skipped".
 //
 // It installs nothing and changes no file; the Makefile prepares the machine.
@@ -32,6 +32,7 @@ func levels() []level {
 		{"race", "the unit tests again under the race detector, counted by package", (*runner).race},
 		{"fuzz", "every fuzz target for a moment, beyond its seeds", (*runner).fuzz},
 		{"root", "tests on the real kernel, as root", (*runner).root},
+		{"vm", "the same tests on Debian's kernels, in virtual machines", (*runner).vm},
 		{"bench", "every benchmark once", (*runner).bench},
 	}
 }

@@ -1,0 +1,180 @@
+// Command vmtest runs the root tests of whydrop on Debian's kernels in
+// virtual machines, and says what works on which kernel.
+//
+// It must change nothing outside of the repository's .cache and the files it
+// is told to write. A kernel that cannot be had or does not boot is a failure.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/whydrop/whydrop/e2e/internal/results"
+)
+
+// suites are Debian's releases, from the oldest kernel to the newest.
+var suites = []string{"bullseye", "bookworm", "trixie", "forky"}
+
+// atOnce is how many machines run at the same time.
+const atOnce = 2
+
+type options struct {
+	repo    string
+	suites  []string
+	keep, v bool
+	timeout time.Duration
+	json    string
+	compat  string
+	pattern *regexp.Regexp
+}
+
+func main() {
+	var o options
+	kernels := flag.String("kernels", "all", "suites of Debian, by commas: "+strings.Join(suites, ", "))
+	run := flag.String("run", "", "run only tests whose name matches this pattern")
+	flag.StringVar(&o.repo, "repo", "..", "the repository")
+	flag.BoolVar(&o.keep, "keep", false, "keep images and consoles in .cache/e2e/run")
+	flag.BoolVar(&o.v, "v", false, "print what the machines print")
+	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "for one machine")
+	flag.StringVar(&o.json, "json", "", "write the events of go test -json to this file")
+	flag.StringVar(&o.compat, "compat", "", "write what works on which kernel to this file, in Markdown")
+	flag.Parse()
+	err := o.set(*kernels, *run)
+	ok := false
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		ok, err = o.run(ctx, os.Stdout)
+		stop()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vmtest:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+func (o *options) set(kernels, run string) (err error) {
+	o.suites = suites
+	if kernels != "all" {
+		o.suites = strings.Split(kernels, ",")
+	}
+	for _, s := range o.suites {
+		if !slices.Contains(suites, s) {
+			return fmt.Errorf("kernel %q: want all, or some of %s", s, strings.Join(suites, ","))
+		}
+	}
+	if o.repo, err = filepath.Abs(o.repo); err != nil {
+		return fmt.Errorf("repository: %w", err)
+	}
+	o.pattern, err = regexp.Compile(run)
+	return err
+}
+
+// run runs everything and says whether nothing failed.
+func (o *options) run(ctx context.Context, out io.Writer) (bool, error) {
+	cache := filepath.Join(o.repo, ".cache", "e2e")
+	unlock, err := lock(out, cache)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	began := time.Now()
+	l, err := build(ctx, o.repo, filepath.Join(cache, "bin"), o.pattern)
+	if err != nil {
+		return false, err
+	}
+	_, _ = fmt.Fprintf(out, "built %d binaries in %.1f s\n", len(l.files), time.Since(began).Seconds())
+	reports := make([]*report, len(o.suites))
+	slots := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	var printing sync.Mutex
+	for i, suite := range o.suites {
+		r := &report{Suite: suite, o: o, load: l, cache: cache, out: out, printing: &printing}
+		reports[i] = r
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			r.test(ctx)
+			printing.Lock()
+			defer printing.Unlock()
+			r.print(out)
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return false, fmt.Errorf("stopped: %w", context.Cause(ctx))
+	}
+	passed, failed, skipped := 0, 0, 0
+	for _, r := range reports {
+		passed += r.Passed
+		failed += len(r.Failed)
+		skipped += len(r.Skipped)
+	}
+	_, _ = fmt.Fprintf(out, "%d passed, %d failed, %d skipped on %d kernels in %.1f s\n",
+		passed, failed, skipped, len(reports), time.Since(began).Seconds())
+	return failed == 0, errors.Join(writeEvents(o.json, reports), writeCompat(o.compat, reports))
+}
+
+// lock waits until no other run uses the cache.
+func lock(out io.Writer, cache string) (unlock func(), err error) {
+	err = os.MkdirAll(cache, 0o755)
+	var f *os.File
+	if err == nil {
+		f, err = os.Create(filepath.Join(cache, "lock"))
+	}
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			_, _ = fmt.Fprintln(out, "waiting for another vmtest to end")
+			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the cache: %w", err)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// writeEvents writes the events of all machines; a package is called
+// suite:package there.
+func writeEvents(path string, reports []*report) error {
+	if path == "" {
+		return nil
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	for _, r := range reports {
+		for _, e := range r.events {
+			if err := enc.Encode(e); err != nil {
+				return fmt.Errorf("write events: %w", err)
+			}
+		}
+	}
+	return os.WriteFile(path, []byte(b.String()), 0o644)
+}
+
+func writeCompat(path string, reports []*report) error {
+	if path == "" {
+		return nil
+	}
+	var kernels []results.Kernel
+	for _, r := range reports {
+		kernels = append(kernels, r.Kernel)
+	}
+	return os.WriteFile(path, []byte(results.Compatibility(kernels)), 0o644)
+}

@@ -1,0 +1,3 @@
+module github.com/whydrop/whydrop/e2e
+
+go 1.26.0

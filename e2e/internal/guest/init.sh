@@ -1,0 +1,40 @@
+#!/bin/busybox sh
+# The first process of a machine. The console is for the kernel; everything
+# else leaves over the second serial port, where lines of init itself begin
+# with a mark.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/tmp SHELL=/bin/sh
+/bin/busybox mkdir -p /sbin /usr/sbin
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev
+mkdir /dev/pts /dev/shm
+mount -t devpts -o gid=0,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t bpf bpf /sys/fs/bpf
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t tmpfs run /run
+stty -F /dev/ttyS1 raw
+exec </dev/null >/dev/ttyS1 2>&1
+
+say() { printf '\n@@ vmtest %s\n' "$*"; }
+
+# job NUMBER DIRECTORY COMMAND…
+job() {
+	number=$1 dir=$2
+	shift 2
+	say begin "$number"
+	(cd "$dir" && exec "$@")
+	say end "$number" "$?"
+}
+
+say up "$(uname -r)"
+while read -r module; do
+	insmod "/modules/$module.ko" || say error "insmod $module"
+done </modules/order
+ip link set lo up || say error "no loopback"
+. /jobs
+say off
+sleep 0.2
+poweroff -f
