@@ -103,7 +103,9 @@ func specOf(t *testing.T, w *btfWriter) *btf.Spec {
 	return spec
 }
 
-func TestKfreeSkbArgs(t *testing.T) {
+// TestTrapTracepointArgumentsMove: arguments were appended over the years, so
+// the kernel is asked how many there are.
+func TestTrapTracepointArgumentsMove(t *testing.T) {
 	for _, args := range []int{2, 3, 4} {
 		w := newVmlinux()
 		w.tracepoint("kfree_skb", args)
