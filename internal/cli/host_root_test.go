@@ -85,7 +85,7 @@ func TestLabSeesADifference(t *testing.T) {
 func objects(t *testing.T) (list []string) {
 	t.Helper()
 	ours := map[string]bool{"kfree_skb_btf": true, "kfree_skb_raw": true, "qdisc_drop_btf": true, "pending": true, "slots": true, "state": true, "samples": true}
-	programs := map[ebpf.ProgramID]bool{}
+	programs := map[ebpf.ProgramID]string{}
 	for id, err := ebpf.ProgramGetNextID(0); !errors.Is(err, os.ErrNotExist); id, err = ebpf.ProgramGetNextID(id) {
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func objects(t *testing.T) (list []string) {
 		}
 		if info, err := p.Info(); err == nil && ours[info.Name] {
 			list = append(list, "program "+info.Name)
-			programs[id] = true
+			programs[id] = info.Name
 		}
 		p.Close()
 	}
@@ -120,8 +120,8 @@ func objects(t *testing.T) (list []string) {
 	var links link.Iterator
 	defer links.Close()
 	for links.Next() {
-		if info, err := links.Link.Info(); err == nil && programs[info.Program] {
-			list = append(list, fmt.Sprintf("link %d", info.ID))
+		if info, err := links.Link.Info(); err == nil && programs[info.Program] != "" {
+			list = append(list, "link "+programs[info.Program])
 		}
 	}
 	// What is being made or freed is listed, but cannot be opened.
@@ -142,7 +142,7 @@ func begin(t *testing.T, c *exec.Cmd) {
 	}
 	t.Cleanup(func() { _ = c.Process.Kill() })
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if strings.Contains(strings.Join(objects(t), " "), "link ") {
+		if strings.Contains(strings.Join(objects(t), " "), "link kfree_skb") {
 			return
 		}
 		if time.Now().After(end) {
