@@ -66,6 +66,7 @@ func (r *report) finish(ctx context.Context, err error) {
 	for _, m := range r.machine {
 		err = errors.Join(err, errors.New(m))
 	}
+	r.begun = r.started // what the machine took
 	r.verdict(ctx, "boot", err)
 }
 

@@ -55,7 +55,7 @@ func Fetch(ctx context.Context, cache, suite string) (*Kernel, error) {
 	}
 	packages, err := a.resolve(ctx)
 	if err != nil {
-		if old, _ := filepath.Glob(filepath.Join(dir, "kernel-*")); len(old) == 1 {
+		if old, _ := filepath.Glob(filepath.Join(dir, "kernel-*")); len(old) == 1 && ctx.Err() == nil {
 			k, kerr := open(suite, old[0])
 			if kerr == nil {
 				k.Stale = err.Error()
