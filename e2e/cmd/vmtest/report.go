@@ -44,7 +44,7 @@ type report struct {
 // test brings the kernel, boots it, and counts what its jobs print.
 func (r *report) test(ctx context.Context) {
 	began := time.Now()
-	r.done, r.job, r.begun = map[int]bool{}, -1, began
+	r.done, r.job, r.started = map[int]bool{}, -1, began
 	r.finish(ctx, r.boot(ctx))
 	r.Seconds = time.Since(began).Seconds()
 }
