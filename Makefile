@@ -13,7 +13,8 @@ FUZZTIME ?= 5s
 
 # What the tests use beyond Go, as command:Debian-package.
 TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
-	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux setpriv:util-linux
+	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux setpriv:util-linux \
+	script:bsdutils bpftool:bpftool cpio:cpio as:binutils busybox:busybox-static
 
 # What the virtual machines use, likewise. Debian's keys vouch for its kernels.
 VM_NEEDS := qemu-system-x86_64:qemu-system-x86 xz:xz-utils busybox:busybox-static \
@@ -41,7 +42,7 @@ test: deps bin ## lint to bench, in this order; installs what they need
 lint: bin ## gofumpt, go vet, staticcheck, internal/archtest
 	@$(LEVELS) lint
 
-unit: bin ## unit and golden tests, without root
+unit: deps bin ## unit and golden tests, without root
 	@$(LEVELS) unit
 
 race: bin ## the unit tests under the race detector

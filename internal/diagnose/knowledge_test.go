@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/knowledge"
 	"github.com/whydrop/whydrop/record"
 )
@@ -125,7 +126,7 @@ func TestLoadRefusesADirectoryThatIsNoBase(t *testing.T) {
 // kernel that runs the test.
 func TestEveryReasonOfThisKernelIsKnown(t *testing.T) {
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); errors.Is(err, fs.ErrNotExist) {
-		t.Skip("this kernel has no BTF, so its names cannot be read")
+		testkit.SkipBefore(t, "5.4", "BTF of the kernel", err)
 	}
 	spec, err := btf.LoadKernelSpec()
 	if err != nil {
@@ -133,7 +134,7 @@ func TestEveryReasonOfThisKernelIsKnown(t *testing.T) {
 	}
 	var enum *btf.Enum
 	if err := spec.TypeByName("skb_drop_reason", &enum); errors.Is(err, btf.ErrNotFound) {
-		t.Skip("this kernel has no drop reasons (before 5.17)")
+		testkit.SkipBefore(t, "5.17", "drop reasons", err)
 	} else if err != nil {
 		t.Fatal(err)
 	}
