@@ -101,6 +101,9 @@ type Finding struct {
 	Direction Direction `json:"direction"`
 	Title     string    `json:"title"`
 	Drops     uint64    `json:"drops"`
+	// LostBy says what Drops counts: drops (events of the kernel) or counters
+	// (the kernel raised no event, or not for all of them).
+	LostBy string `json:"lost_by"`
 	// Rate is in drops per second over the window.
 	Rate       float64     `json:"rate"`
 	Confidence Confidence  `json:"confidence"`
@@ -113,6 +116,11 @@ type Finding struct {
 	Evidence   []Evidence  `json:"evidence"`
 	Remedy     []Remedy    `json:"remedy"`
 	Verify     []string    `json:"verify"`
+	// Unchecked is what the cause would have been tested by, but could not
+	// be: what is missing, and why.
+	Unchecked []string `json:"unchecked"`
+	// Next is what to look at where the cause is not known or not certain.
+	Next []string `json:"next"`
 }
 
 // FlowShare is a flow and how many of the samples were of it.
@@ -135,6 +143,8 @@ type Evidence struct {
 	Command string `json:"command,omitempty"`
 	// Supports is false for evidence against the cause.
 	Supports bool `json:"supports"`
+	// Says is what the number means for the cause, in a few words.
+	Says string `json:"says,omitempty"`
 }
 
 // Remedy is a change that a person may make. whydrop never makes it.

@@ -128,25 +128,59 @@ func (a *Accounting) Add(b Accounting) {
 	a.DecodeErrors += b.DecodeErrors
 }
 
-// Counter is a loss counter of the kernel, read before and after.
+// Counter is a number of the kernel that only grows, read before and after.
 type Counter struct {
-	Name    string `json:"name"`
+	// Name is TABLE.FIELD: Udp.RcvbufErrors, softnet.dropped, link.rx_dropped,
+	// qdisc.drops. Fields keep the kernel's spelling.
+	Name string `json:"name"`
+	// Station is empty for a counter that the knowledge base does not know.
 	Station string `json:"station"`
-	NetNS   NetNS  `json:"netns"`
-	Before  uint64 `json:"before"`
-	After   uint64 `json:"after"`
-	Delta   uint64 `json:"delta"`
+	// NetNS is the zero value for a counter of the whole host.
+	NetNS NetNS `json:"netns"`
+	// Device is set for a counter of one device.
+	Device Device `json:"device,omitzero"`
+	Before uint64 `json:"before"`
+	After  uint64 `json:"after"`
+	// Delta is After - Before; 0 where the counter went back (a driver that
+	// was loaded anew).
+	Delta uint64 `json:"delta"`
+	// Source is the file or message it was read from, Command what shows it
+	// to a person.
+	Source  string `json:"source,omitempty"`
+	Command string `json:"command,omitempty"`
 	// ExplainedBy names the findings that account for the delta.
 	ExplainedBy []string `json:"explained_by"`
 }
 
-// Fact is a setting or state of the host, read on demand.
+// FactRequest asks for facts: a kind and its argument, such as sysctl
+// net/ipv4/ip_forward. It is comparable.
+type FactRequest struct {
+	Kind string `json:"kind"`
+	Arg  string `json:"arg,omitempty"`
+	// NetNS is the inode of the namespace to look in; 0 is the host's.
+	NetNS uint32 `json:"netns,omitempty"`
+}
+
+// Fact is a setting or state of the host, read on demand. One request may
+// give several facts, such as one for each socket.
 type Fact struct {
-	Name  string `json:"name"`
+	// Kind is that of the request; Request is its argument.
+	Kind    string `json:"kind"`
+	Request string `json:"request,omitempty"`
+	// Name says which of the facts of a kind this is: the argument, or
+	// 0.0.0.0:80 for a socket.
+	Name string `json:"name"`
+	// NetNS is the zero value for a fact of the whole host.
 	NetNS NetNS  `json:"netns"`
 	Value string `json:"value"`
+	// Fields are the parts of a fact that has several. Numbers are decimal.
+	Fields map[string]string `json:"fields,omitempty"`
+	Source string            `json:"source,omitempty"`
 	// Command shows the same value to a person.
-	Command string `json:"command"`
+	Command string `json:"command,omitempty"`
+	// Missing says why the fact could not be read; Value is empty then. It is
+	// how a record tells "none" from "not known".
+	Missing string `json:"missing,omitempty"`
 }
 
 // Blind is something that could not be seen.

@@ -54,6 +54,9 @@ type Trailer struct {
 	// Sources and Blind replace those of the Header.
 	Sources []Source `json:"sources"`
 	Blind   []Blind  `json:"blind"`
+	// Counters and Facts are those of the whole window.
+	Counters []Counter `json:"counters,omitempty"`
+	Facts    []Fact    `json:"facts,omitempty"`
 }
 
 // line is one line of a file; exactly one of the pointers is set.
@@ -247,5 +250,6 @@ func (c *Collector) Finish(t Trailer) Observation {
 	if t.Blind != nil {
 		c.o.Blind = t.Blind
 	}
+	c.o.Counters, c.o.Facts = t.Counters, t.Facts
 	return c.o
 }
