@@ -1,5 +1,7 @@
-// Package knowledge holds what whydrop knows, as data: what each drop reason
-// means (reasons) and what a drop means by its location (locations).
+// Package knowledge holds what whydrop knows, as data: the causes of packet
+// loss (causes), what each drop reason means (reasons), what a drop means by
+// its location (locations), what the kernel's counters count (counters), and
+// where to look next by station (stations.yaml).
 //
 // It must NOT hold any Go but this file: packages that use the data load and
 // check it themselves (internal/diagnose).
@@ -7,7 +9,7 @@ package knowledge
 
 import "embed"
 
-// FS holds reasons/*.yaml and locations/*.yaml.
+// FS holds all the data, as the README.md of each folder describes it.
 //
-//go:embed reasons/*.yaml locations/*.yaml
+//go:embed causes reasons/*.yaml locations/*.yaml counters/*.yaml stations.yaml
 var FS embed.FS

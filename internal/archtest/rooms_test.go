@@ -28,6 +28,8 @@ const (
 	mod    = "internal/"
 	ebpf   = "github.com/cilium/ebpf"
 	yaml   = "go.yaml.in/yaml"
+	expr   = "github.com/expr-lang/expr"
+	txtar  = "golang.org/x/tools/txtar"
 	whyRaw = "counters and facts must be readable where BPF is not, so nothing of ebpf may come with them, and each is one source that observe puts together"
 )
 
@@ -69,7 +71,7 @@ var rooms = []room{
 		why: "observe fills a record and draws no conclusion from it: whoever reads the record later must come to the same one",
 	},
 	{
-		dir: mod + "diagnose", may: []string{"record", "knowledge"}, std: pureStd, modules: []string{yaml},
+		dir: mod + "diagnose", may: []string{"record", "knowledge"}, std: pureStd, modules: []string{yaml, expr, txtar},
 		why: "diagnose is pure: the same record must give the same findings on another host, in another year and in a test",
 	},
 	{

@@ -94,13 +94,7 @@ func btoi(b bool) int {
 }
 
 func (k *Knowledge) classify(key record.Key, stack []record.Location, p *record.Packet) Verdict {
-	d := drop{
-		reason: reasonName(key.Reason),
-		symbol: baseSymbol(key.Location.Symbol),
-		stack:  callers(stack),
-		group:  multicast(p),
-		otherL: key.EtherType != 0 && !slices.Contains(handled, key.EtherType),
-	}
+	d := describe(key, stack, p)
 	for _, r := range k.rules {
 		if r.holds(d) {
 			return verdict(r.meaning)
@@ -110,6 +104,17 @@ func (k *Knowledge) classify(key record.Key, stack []record.Location, p *record.
 		return verdict(m)
 	}
 	return unknown(d)
+}
+
+// describe reduces a drop to what conditions speak of.
+func describe(key record.Key, stack []record.Location, p *record.Packet) drop {
+	return drop{
+		reason: reasonName(key.Reason),
+		symbol: baseSymbol(key.Location.Symbol),
+		stack:  callers(stack),
+		group:  multicast(p),
+		otherL: key.EtherType != 0 && !slices.Contains(handled, key.EtherType),
+	}
 }
 
 func verdict(m meaning) Verdict {
@@ -141,17 +146,25 @@ type drop struct {
 	otherL bool
 }
 
-// holds says whether all conditions of the rule are met.
-func (r rule) holds(d drop) bool {
-	switch {
-	case r.Reasons[0] != anyReason && !slices.Contains(r.Reasons, d.reason),
-		len(r.Symbols) > 0 && !matchesAny(r.Symbols, d.symbol),
-		r.Destination == toMulticast && !d.group,
-		r.EtherType == otherEthertype && !d.otherL:
+// holds says whether all conditions are met.
+func (c conditions) holds(d drop) bool {
+	return c.holdsKey(d) && c.holdsSample(d)
+}
+
+// holdsKey says it of what the key of a drop tells.
+func (c conditions) holdsKey(d drop) bool {
+	return (c.Reasons[0] == anyReason || slices.Contains(c.Reasons, d.reason)) &&
+		(len(c.Symbols) == 0 || matchesAny(c.Symbols, d.symbol)) &&
+		(c.EtherType != otherEthertype || d.otherL)
+}
+
+// holdsSample says it of what only a sample tells.
+func (c conditions) holdsSample(d drop) bool {
+	if c.Destination == toMulticast && !d.group {
 		return false
 	}
-	return len(r.Stack) == 0 || slices.ContainsFunc(d.stack, func(s string) bool {
-		return matchesAny(r.Stack, s)
+	return len(c.Stack) == 0 || slices.ContainsFunc(d.stack, func(s string) bool {
+		return matchesAny(c.Stack, s)
 	})
 }
 

@@ -23,38 +23,49 @@ type groupKey struct {
 // group collects the counts and samples of one finding.
 type group struct {
 	key       groupKey
-	value     uint32 // the kernel's number of the reason
+	reason    record.Reason
+	space     record.NetNS // of the first count
+	counts    []int        // their places in the observation
 	drops     uint64
 	direction record.Direction
 	locations tally
 	devices   tally
 	netns     tally
-	owners    tally
+	inodes    tally
+	stacks    tally
 	flows     map[record.Flow]uint64
 	samples   uint64
 }
 
-// groups sorts the observation into findings-to-be, the greatest first.
-func groups(o *record.Observation, verdicts []Verdict) []*group {
+func newGroup() *group {
+	return &group{
+		locations: tally{}, devices: tally{}, netns: tally{}, inodes: tally{}, stacks: tally{},
+		flows: map[record.Flow]uint64{},
+	}
+}
+
+// groups sorts counts into findings-to-be, the greatest first.
+func groups(o *record.Observation, counts []record.Count, verdicts []Verdict) []*group {
 	byKey := map[groupKey]*group{}
 	bySite := map[record.Key]*group{}
 	names := learnNames(o)
 	var out []*group
-	for i, c := range o.Counts {
+	for i, c := range counts {
+		if c.Drops == 0 {
+			continue
+		}
 		key := groupKey{
 			reason: c.Reason.Name, subsystem: c.Reason.Subsystem,
 			symbol: symbolOrAddress(c.Location), Verdict: verdicts[i],
 		}
 		g, ok := byKey[key]
 		if !ok {
-			g = &group{
-				key: key, value: c.Reason.Value,
-				locations: tally{}, devices: tally{}, netns: tally{}, owners: tally{},
-				flows: map[record.Flow]uint64{},
-			}
+			g = newGroup()
+			g.key, g.reason, g.space = key, c.Reason, c.NetNS
 			byKey[key] = g
 			out = append(out, g)
 		}
+		g.counts = append(g.counts, i)
 		bySite[site(c.Key)] = g
 		c.Key = names.fill(c.Key)
 		g.add(c)
@@ -139,7 +150,10 @@ func (g *group) addSample(d *record.Drop) {
 	}
 	// An inode of 0 is a socket without a file, which no process owns.
 	if d.Socket != nil && d.Socket.Inode != 0 {
-		g.owners.add(fmt.Sprintf("socket inode %d", d.Socket.Inode), 1)
+		g.inodes.add(strconv.FormatUint(d.Socket.Inode, 10), 1)
+	}
+	if path := callers(d.Stack); len(path) > 0 {
+		g.stacks.add(strings.Join(path, " ← "), 1)
 	}
 }
 
@@ -186,7 +200,8 @@ func netnsLabel(ns record.NetNS) string {
 	return ""
 }
 
-func (g *group) finding(w record.Window) record.Finding {
+// notKnown is the finding of drops that no cause explains.
+func (g *group) notKnown(w record.Window) record.Finding {
 	f := record.Finding{
 		Cause:      record.CauseNotKnown,
 		Class:      g.key.Class,
@@ -194,16 +209,19 @@ func (g *group) finding(w record.Window) record.Finding {
 		Direction:  g.direction,
 		Title:      g.key.Sentence,
 		Drops:      g.drops,
+		LostBy:     "drops",
 		Confidence: record.ConfidencePossible,
 		Reasons:    []string{},
 		Locations:  g.locations.ranked(),
 		Devices:    g.devices.ranked(),
 		NetNS:      g.netns.ranked(),
-		Owners:     g.owners.ranked(),
+		Owners:     []string{},
 		Flows:      g.topFlows(),
-		Evidence:   []record.Evidence{g.evidence()},
+		Evidence:   []record.Evidence{dropEvidence(g.reason, g.key.symbol, g.drops)},
 		Remedy:     []record.Remedy{},
 		Verify:     []string{},
+		Unchecked:  []string{},
+		Next:       []string{},
 	}
 	if g.key.reason != "" {
 		f.Reasons = append(f.Reasons, g.key.reason)
@@ -211,24 +229,28 @@ func (g *group) finding(w record.Window) record.Finding {
 	if s := w.Duration.Seconds(); s > 0 {
 		f.Rate = float64(g.drops) / s
 	}
-	f.Owners = f.Owners[:min(len(f.Owners), maxListed)]
+	if stacks := g.stacks.ranked(); len(stacks) > 0 {
+		f.Evidence = append(f.Evidence, record.Evidence{
+			Kind: "drop", Name: "stack", Value: stacks[0], Source: "skb:kfree_skb", Supports: true,
+		})
+	}
 	return f
 }
 
-// evidence quotes the exact count and a command of another program that
+// dropEvidence quotes an exact count and a command of another program that
 // counts the same.
-func (g *group) evidence() record.Evidence {
-	name, filter := g.key.symbol, ""
-	if g.key.reason != "" {
-		name = g.key.reason + "@" + name
-		if g.value != 0 {
-			filter = fmt.Sprintf("/args->reason == %d/ ", g.value)
+func dropEvidence(r record.Reason, symbol string, drops uint64) record.Evidence {
+	name, filter := symbol, ""
+	if r.Name != "" {
+		name = r.Name + "@" + name
+		if r.Value != 0 {
+			filter = fmt.Sprintf("/args->reason == %d/ ", r.Value)
 		}
 	}
 	return record.Evidence{
 		Kind:     "drop",
 		Name:     name,
-		Value:    strconv.FormatUint(g.drops, 10),
+		Value:    strconv.FormatUint(drops, 10),
 		Source:   "skb:kfree_skb",
 		Command:  "bpftrace -e 'tracepoint:skb:kfree_skb " + filter + "{ @[ksym(args->location)] = count(); }'",
 		Supports: true,
@@ -241,14 +263,13 @@ func (g *group) topFlows() []record.FlowShare {
 		out = append(out, record.FlowShare{Flow: f, Samples: n, Of: g.samples})
 	}
 	slices.SortFunc(out, func(a, b record.FlowShare) int {
-		return cmp.Or(
-			cmp.Compare(b.Samples, a.Samples),
-			cmp.Compare(a.Flow.Proto, b.Flow.Proto),
-			a.Flow.Src.Compare(b.Flow.Src),
-			a.Flow.Dst.Compare(b.Flow.Dst),
-		)
+		return cmp.Or(cmp.Compare(b.Samples, a.Samples), compareFlows(a.Flow, b.Flow))
 	})
 	return out[:min(len(out), maxListed)]
+}
+
+func compareFlows(a, b record.Flow) int {
+	return cmp.Or(cmp.Compare(a.Proto, b.Proto), a.Src.Compare(b.Src), a.Dst.Compare(b.Dst))
 }
 
 // tally counts labels.

@@ -47,15 +47,20 @@ type meaning struct {
 	Sentence string         `yaml:"sentence"`
 }
 
-// rule gives a meaning to drops for which all its conditions hold.
-type rule struct {
-	ID          string   `yaml:"id"`
+// conditions choose drops; all that are given must hold.
+type conditions struct {
 	Reasons     []string `yaml:"reasons"`
 	Symbols     []string `yaml:"symbols"`
 	Stack       []string `yaml:"stack"`
 	Destination string   `yaml:"destination"`
 	EtherType   string   `yaml:"ethertype"`
-	meaning     `yaml:",inline"`
+}
+
+// rule gives a meaning to drops for which all its conditions hold.
+type rule struct {
+	ID         string `yaml:"id"`
+	conditions `yaml:",inline"`
+	meaning    `yaml:",inline"`
 }
 
 // Knowledge is the loaded and checked knowledge base. It is not changed after
@@ -64,9 +69,14 @@ type Knowledge struct {
 	reasons map[string]meaning
 	// rules has the more specific ones first.
 	rules []rule
+	// causes are in the order of their ids.
+	causes []*Cause
+	// counters by name; stations' hints.
+	counters map[string]CounterMeaning
+	next     map[record.Station][]string
 }
 
-// Load reads reasons/*.yaml and locations/*.yaml of fsys (knowledge.FS, or a
+// Load reads reasons, locations, causes, counters and stations of fsys (knowledge.FS, or a
 // directory of the same form) and checks them. An error names the file and
 // the entry; a base that is only partly good is refused as a whole.
 func Load(fsys fs.FS) (*Knowledge, error) {
@@ -75,6 +85,12 @@ func Load(fsys fs.FS) (*Knowledge, error) {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	if err := loadRules(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	if err := loadCauses(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	if err := loadCatalogue(fsys, k); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	return k, nil
@@ -187,32 +203,39 @@ func checkReason(name string, m meaning) error {
 }
 
 func checkRule(r rule) error {
-	if len(r.Reasons) == 0 {
-		return errors.New("no reasons")
-	}
-	for _, s := range r.Reasons {
-		if !reasonShape.MatchString(s) {
-			return fmt.Errorf("reason %q is not a reason's name", s)
-		}
-	}
-	if slices.Contains(r.Reasons, anyReason) && len(r.Reasons) > 1 {
-		return fmt.Errorf("reason %s beside others", anyReason)
-	}
-	for _, s := range slices.Concat(r.Symbols, r.Stack) {
-		if !symbolShape.MatchString(s) {
-			return fmt.Errorf("symbol %q is not a function's name", s)
-		}
+	if err := r.conditions.check(); err != nil {
+		return err
 	}
 	if len(r.Symbols) == 0 && len(r.Stack) == 0 {
 		return errors.New("neither symbols nor stack")
 	}
-	if r.Destination != "" && r.Destination != toMulticast {
-		return fmt.Errorf("unknown destination %q", r.Destination)
+	return r.meaning.check()
+}
+
+func (c conditions) check() error {
+	if len(c.Reasons) == 0 {
+		return errors.New("no reasons")
 	}
-	if r.EtherType != "" && r.EtherType != otherEthertype {
-		return fmt.Errorf("unknown ethertype %q", r.EtherType)
+	for _, s := range c.Reasons {
+		if !reasonShape.MatchString(s) {
+			return fmt.Errorf("reason %q is not a reason's name", s)
+		}
 	}
-	return r.check()
+	if slices.Contains(c.Reasons, anyReason) && len(c.Reasons) > 1 {
+		return fmt.Errorf("reason %s beside others", anyReason)
+	}
+	for _, s := range slices.Concat(c.Symbols, c.Stack) {
+		if !symbolShape.MatchString(s) {
+			return fmt.Errorf("symbol %q is not a function's name", s)
+		}
+	}
+	if c.Destination != "" && c.Destination != toMulticast {
+		return fmt.Errorf("unknown destination %q", c.Destination)
+	}
+	if c.EtherType != "" && c.EtherType != otherEthertype {
+		return fmt.Errorf("unknown ethertype %q", c.EtherType)
+	}
+	return nil
 }
 
 func (m meaning) check() error {
@@ -231,24 +254,25 @@ func (m meaning) check() error {
 	return nil
 }
 
-// weight says how specific a rule is. What a sample must show (stack,
-// destination) weighs more than all that a key can (reason, symbol,
-// EtherType): it is nearer to the one packet.
-func (r rule) weight() int {
-	const ofKey, ofSample = 1, 4
+// What a sample must show (stack, destination) weighs more than all that a
+// key can (reason, symbol, EtherType): it is nearer to the one packet.
+const ofKey, ofSample = 1, 4
+
+// weight says how specific conditions are.
+func (c conditions) weight() int {
 	n := 0
-	for _, c := range []struct {
+	for _, w := range []struct {
 		given  bool
 		weight int
 	}{
-		{!slices.Contains(r.Reasons, anyReason), ofKey},
-		{len(r.Symbols) > 0, ofKey},
-		{r.EtherType != "", ofKey},
-		{len(r.Stack) > 0, ofSample},
-		{r.Destination != "", ofSample},
+		{!slices.Contains(c.Reasons, anyReason), ofKey},
+		{len(c.Symbols) > 0, ofKey},
+		{c.EtherType != "", ofKey},
+		{len(c.Stack) > 0, ofSample},
+		{c.Destination != "", ofSample},
 	} {
-		if c.given {
-			n += c.weight
+		if w.given {
+			n += w.weight
 		}
 	}
 	return n

@@ -3,17 +3,14 @@ package diagnose_test
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
-	"github.com/cilium/ebpf/btf"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
-	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/knowledge"
 	"github.com/whydrop/whydrop/record"
 )
@@ -25,6 +22,34 @@ func load(t testing.TB) *diagnose.Knowledge {
 		t.Fatal(err)
 	}
 	return k
+}
+
+// triage is the knowledge base without its causes.
+func triage(t testing.TB) *diagnose.Knowledge {
+	t.Helper()
+	k, err := diagnose.Load(without(t, func(name string) bool { return strings.HasPrefix(name, "causes/") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// without copies the knowledge base, but for the files that leaveOut names.
+func without(t testing.TB, leaveOut func(name string) bool) fstest.MapFS {
+	t.Helper()
+	files := fstest.MapFS{}
+	err := fs.WalkDir(knowledge.FS, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || leaveOut(name) {
+			return err
+		}
+		b, err := fs.ReadFile(knowledge.FS, name)
+		files[name] = &fstest.MapFile{Data: b}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // A base that is good, for tests that spoil one thing in it.
@@ -122,44 +147,6 @@ func TestLoadRefusesADirectoryThatIsNoBase(t *testing.T) {
 	}
 }
 
-// TestEveryReasonOfThisKernelIsKnown reads the names from the BTF of the
-// kernel that runs the test.
-func TestEveryReasonOfThisKernelIsKnown(t *testing.T) {
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); errors.Is(err, fs.ErrNotExist) {
-		testkit.SkipBefore(t, "5.4", "BTF of the kernel", err)
-	}
-	spec, err := btf.LoadKernelSpec()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var enum *btf.Enum
-	if err := spec.TypeByName("skb_drop_reason", &enum); errors.Is(err, btf.ErrNotFound) {
-		testkit.SkipBefore(t, "5.17", "drop reasons", err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	k := load(t)
-	names := 0
-	for _, v := range enum.Values {
-		name, ok := strings.CutPrefix(v.Name, "SKB_DROP_REASON_")
-		switch {
-		case !ok: // SKB_NOT_DROPPED_YET, SKB_CONSUMED: no drops
-			continue
-		case name == "NOT_SPECIFIED": // rules by location
-			continue
-		case name == "MAX", name == "SUBSYS_MASK": // markers
-			continue
-		}
-		names++
-		if v := k.Classify(key(name, "no_such_function"), nil); !v.Known {
-			t.Errorf("reason %s is not in knowledge/reasons", name)
-		}
-	}
-	if names < 50 { // 5.19 has more
-		t.Errorf("only %d reasons in BTF", names)
-	}
-}
-
 // TestEveryReasonOfOtherKernelsIsKnown holds the names that kernels from 5.18
 // to 7.2 have and 6.18 does not, and those of other subsystems, which are in
 // the BTF of modules.
@@ -199,7 +186,7 @@ func TestEveryReasonOfOtherKernelsIsKnown(t *testing.T) {
 // TestSentences holds the form that readers are used to.
 func TestSentences(t *testing.T) {
 	err := fs.WalkDir(knowledge.FS, ".", func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".yaml") {
 			return err
 		}
 		b, err := fs.ReadFile(knowledge.FS, path)

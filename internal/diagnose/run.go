@@ -1,7 +1,9 @@
 package diagnose
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/whydrop/whydrop/record"
 )
@@ -12,14 +14,14 @@ type Options struct {
 	All bool
 }
 
-// Run reduces an observation to its findings: one for each reason, function,
-// class and station, the one with the most drops first. Findings of hidden
-// classes are left out unless opt.All, and counted in the accounting.
+// Run reduces an observation to its findings, the one with the most drops
+// first: one for each cause and namespace (or device), and one that is not
+// known for each reason, function and station that no cause explains. Findings
+// of hidden classes are left out unless opt.All, and counted in the accounting.
 //
 // In the accounting, DropsExplained and DropsUnexplained add up to the drops
 // in o.Counts. No slice of the result is nil.
 func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
-	verdicts := k.ClassifyCounts(o.Counts, o.Samples)
 	d := record.Diagnosis{
 		SchemaVersion: record.SchemaVersion,
 		Host:          o.Host,
@@ -28,20 +30,115 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 		Sources:       append([]record.Source{}, o.Sources...),
 		Accounting:    o.Accounting,
 		Findings:      []record.Finding{},
-		Counters:      counters(o.Counters),
 		Blind:         append([]record.Blind{}, o.Blind...),
 	}
-	t := Tally(o.Counts, verdicts, opt)
-	d.Accounting.DropsExplained = t.DropsExplained
-	d.Accounting.DropsUnexplained = t.DropsUnexplained
-	d.Accounting.DropsHiddenBenign = t.DropsHiddenBenign
-	d.Accounting.DropsHiddenExpected = t.DropsHiddenExpected
-	for _, g := range groups(o, verdicts) {
-		if opt.All || g.key.Class.Shown() {
-			d.Findings = append(d.Findings, g.finding(o.Window))
+	a := &d.Accounting
+	a.DropsExplained, a.DropsUnexplained, a.DropsHiddenBenign, a.DropsHiddenExpected = 0, 0, 0, 0
+	m := newMatcher(o, k)
+	m.assign()
+	all := append(m.causes(), m.rest()...)
+	slices.SortStableFunc(all, compareFindings)
+	for _, f := range all {
+		n := f.events
+		if f.explained {
+			a.DropsExplained += n
+		} else {
+			a.DropsUnexplained += n
+		}
+		switch {
+		case opt.All || f.Class.Shown():
+			d.Findings = append(d.Findings, f.Finding)
+		case f.Class == record.ClassBenign:
+			a.DropsHiddenBenign += n
+		case f.Class == record.ClassExpected:
+			a.DropsHiddenExpected += n
 		}
 	}
+	d.Counters = k.moved(o.Counters, d.Findings)
 	return d
+}
+
+// result is a finding with the drop events that it accounts for.
+type result struct {
+	record.Finding
+	events    uint64
+	explained bool
+}
+
+// compareFindings orders the greatest first; the rest makes the order total.
+func compareFindings(a, b result) int {
+	return cmp.Or(
+		cmp.Compare(b.Drops, a.Drops),
+		compareClasses(a.Class, b.Class),
+		cmp.Compare(stationIndex(a.Station), stationIndex(b.Station)),
+		strings.Compare(a.Cause, b.Cause),
+		slices.Compare(a.NetNS, b.NetNS),
+		slices.Compare(a.Devices, b.Devices),
+		strings.Compare(a.Title, b.Title),
+		slices.Compare(a.Locations, b.Locations),
+		slices.Compare(a.Reasons, b.Reasons),
+	)
+}
+
+// causes are the findings that have a cause.
+func (m *matcher) causes() []result {
+	var out []result
+	for _, in := range m.order {
+		if in.excluded {
+			continue
+		}
+		if f, ok := m.finding(in); ok {
+			out = append(out, result{f, in.drops, true})
+		}
+	}
+	return out
+}
+
+// rest are the findings of the drops that no cause took: not known, unless
+// their reason or location is known for protocol life or noise.
+func (m *matcher) rest() []result {
+	o := m.b.o
+	verdicts := m.k.ClassifyCounts(o.Counts, o.Samples)
+	counts := slices.Clone(o.Counts)
+	could := map[int][]string{}
+	for i := range counts {
+		counts[i].Drops = 0
+	}
+	for _, p := range m.portions {
+		counts[p.count].Drops += p.left
+		if p.left > 0 {
+			for _, c := range p.candidates {
+				could[p.count] = append(could[p.count], c.cause.ID)
+			}
+		}
+	}
+	var out []result
+	for _, g := range groups(o, counts, verdicts) {
+		f := g.notKnown(o.Window)
+		f.Owners = m.owners(&instance{place: place{ns: g.space}}, g)
+		f.Next = m.k.whatNext(f, g, could)
+		out = append(out, result{f, g.drops, g.key.Known && !g.key.Class.Shown()})
+	}
+	return out
+}
+
+// whatNext says where to look for a cause.
+func (k *Knowledge) whatNext(f record.Finding, g *group, could map[int][]string) []string {
+	next := []string{}
+	var ids []string
+	for _, i := range g.counts {
+		ids = append(ids, could[i]...)
+	}
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		next = append(next, "whydrop explain "+id+"   # could be, but the evidence does not suffice")
+	}
+	for _, r := range f.Reasons {
+		if _, ok := k.reasons[r]; ok {
+			next = append(next, "whydrop explain "+r)
+		}
+	}
+	return append(next, k.next[f.Station]...)
 }
 
 // Tally sums up what became of counts with these verdicts: the four fields
@@ -73,14 +170,4 @@ func ExceedsFailOn(d record.Diagnosis, class record.Class) bool {
 	return class.Shown() && slices.ContainsFunc(d.Findings, func(f record.Finding) bool {
 		return f.Class.Severity() >= class.Severity()
 	})
-}
-
-// counters copies cs so that no slice in it is nil.
-func counters(cs []record.Counter) []record.Counter {
-	out := make([]record.Counter, len(cs))
-	for i, c := range cs {
-		c.ExplainedBy = append([]string{}, c.ExplainedBy...)
-		out[i] = c
-	}
-	return out
 }

@@ -1,0 +1,219 @@
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// base is an observation made ready for questions about counters and facts.
+type base struct {
+	o        *record.Observation
+	counters map[numberKey][]*record.Counter
+	facts    map[numberKey][]*record.Fact
+	// spaces are the namespaces that have counters of their own, by inode.
+	spaces []record.NetNS
+}
+
+// numberKey is a counter's name or a fact's request, in a namespace; the
+// inode is 0 for those of the whole host.
+type numberKey struct {
+	name  string
+	inode uint32
+}
+
+func newBase(o *record.Observation) *base {
+	b := &base{o: o, counters: map[numberKey][]*record.Counter{}, facts: map[numberKey][]*record.Fact{}}
+	seen := map[uint32]record.NetNS{}
+	for i := range o.Counters {
+		c := &o.Counters[i]
+		k := numberKey{c.Name, c.NetNS.Inode}
+		b.counters[k] = append(b.counters[k], c)
+		if c.NetNS.Inode != 0 {
+			seen[c.NetNS.Inode] = c.NetNS
+		}
+	}
+	for i := range o.Facts {
+		f := &o.Facts[i]
+		k := numberKey{joinRequest(f.Kind, f.Request), f.NetNS.Inode}
+		b.facts[k] = append(b.facts[k], f)
+	}
+	for _, ns := range seen {
+		b.spaces = append(b.spaces, ns)
+	}
+	slices.SortFunc(b.spaces, func(x, y record.NetNS) int { return cmp.Compare(x.Inode, y.Inode) })
+	return b
+}
+
+func joinRequest(kind, arg string) string { return strings.TrimSpace(kind + " " + arg) }
+
+// place is where an expression looks for numbers.
+type place struct {
+	ns  record.NetNS
+	dev record.Device // Index 0: all devices
+}
+
+// counter sums up the entries of a counter: those of the device, else those
+// of the namespace, else those of the host.
+func (b *base) counter(name string, p place) (record.Counter, bool) {
+	found := b.counters[numberKey{name, p.ns.Inode}]
+	if p.dev.Index != 0 {
+		own := slices.DeleteFunc(slices.Clone(found), func(c *record.Counter) bool { return c.Device.Index != p.dev.Index })
+		if len(own) > 0 {
+			found = own
+		}
+	}
+	if len(found) == 0 {
+		found = b.counters[numberKey{name, 0}]
+	}
+	if len(found) == 0 {
+		return record.Counter{}, false
+	}
+	sum := *found[0]
+	for _, c := range found[1:] {
+		sum.Before += c.Before
+		sum.After += c.After
+		sum.Delta += c.Delta
+	}
+	return sum, true
+}
+
+// answers are the facts of a request: those of the namespace, else those of
+// the host.
+func (b *base) answers(request string, p place) ([]*record.Fact, error) {
+	found := b.facts[numberKey{request, p.ns.Inode}]
+	if len(found) == 0 {
+		found = b.facts[numberKey{request, 0}]
+	}
+	if len(found) == 0 {
+		return nil, unknownf("%s was not read", request)
+	}
+	if why := found[0].Missing; why != "" {
+		return nil, unknownf("%s: %s", request, why)
+	}
+	return found, nil
+}
+
+// none is the value of the one fact of a request that found nothing.
+const none = "none"
+
+// number turns text into a number where it is one.
+func number(s string) any {
+	if n, err := strconv.Atoi(s); err == nil {
+		return n
+	}
+	return s
+}
+
+// clamp makes a count of the kernel one that expressions can reckon with.
+func clamp(n uint64) int { return int(min(n, 1<<62)) }
+
+// functions fills in what expressions can call.
+func (b *base) functions(s *scope, p place) {
+	delta := func(name string) (record.Counter, error) {
+		c, ok := b.counter(name, p)
+		if !ok {
+			return c, unknownf("counter %s was not read", name)
+		}
+		return c, nil
+	}
+	s.Counter = func(name string) (int, error) { c, err := delta(name); return clamp(c.Delta), err }
+	s.Total = func(name string) (int, error) { c, err := delta(name); return clamp(c.After), err }
+	s.Sysctls = func(name string) ([]int, error) { return b.sysctls(name, p) }
+	s.Sysctl = func(name string) (int, error) {
+		list, err := b.sysctls(name, p)
+		if err != nil {
+			return 0, err
+		}
+		return list[0], nil
+	}
+	s.Fact = func(request string) (any, error) {
+		found, err := b.answers(request, p)
+		if err != nil {
+			return nil, err
+		}
+		return number(found[0].Value), nil
+	}
+	s.Field = func(request, name string) (any, error) {
+		found, err := b.answers(request, p)
+		if err != nil {
+			return nil, err
+		}
+		v, ok := found[0].Fields[name]
+		if !ok {
+			return nil, unknownf("%s has no %s", request, name)
+		}
+		return number(v), nil
+	}
+	s.Facts = func(request string) ([]map[string]any, error) { return b.objects(request, p) }
+	s.Near = func(x, y any) (bool, error) {
+		a, ok := toFloat(x)
+		c, ok2 := toFloat(y)
+		if !ok || !ok2 {
+			return false, unknownf("near(%v, %v): not numbers", x, y)
+		}
+		return near(a, c), nil
+	}
+	s.Has = func(name string) bool {
+		_, ok := b.counter(name, p)
+		_, err := b.answers(name, p)
+		return ok || err == nil
+	}
+}
+
+func (b *base) sysctls(name string, p place) ([]int, error) {
+	found, err := b.answers("sysctl "+name, p)
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, f := range strings.Fields(found[0].Value) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, unknownf("sysctl %s is %q, not a number", name, found[0].Value)
+		}
+		out = append(out, n)
+	}
+	if len(out) == 0 {
+		return nil, unknownf("sysctl %s is empty", name)
+	}
+	return out, nil
+}
+
+func (b *base) objects(request string, p place) ([]map[string]any, error) {
+	found, err := b.answers(request, p)
+	if err != nil {
+		return nil, err
+	}
+	out := []map[string]any{}
+	for _, f := range found {
+		if f.Value == none && len(f.Fields) == 0 {
+			continue
+		}
+		o := map[string]any{"name": f.Name, "value": number(f.Value)}
+		for k, v := range f.Fields {
+			o[k] = number(v)
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+// enter is the text before a command that makes it run in the namespace.
+func (b *base) enter(ns record.NetNS) string {
+	switch {
+	case ns.Inode == 0 || ns.Name == hostNetNS:
+		return ""
+	case ns.Name != "" && ns.Name != "own":
+		return "ip netns exec " + ns.Name + " "
+	}
+	pid := "PID"
+	if found, err := b.answers("netns", place{ns: ns}); err == nil && found[0].NetNS.Inode == ns.Inode && found[0].Fields["pid"] != "" {
+		pid = found[0].Fields["pid"]
+	}
+	return fmt.Sprintf("nsenter --net=/proc/%s/ns/net ", pid)
+}

@@ -1,0 +1,333 @@
+package diagnose
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/tools/txtar"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// The files of a case.
+const (
+	caseObservation = "observation.json"
+	caseWant        = "want.yaml"
+	caseNear        = "near/"
+)
+
+// want is what must, and must not, be found in an observation.
+type want struct {
+	Findings []wantFinding `yaml:"findings"`
+	Never    []string      `yaml:"never"`
+}
+
+// wantFinding is compared in what it gives.
+type wantFinding struct {
+	Cause      string            `yaml:"cause"`
+	Drops      *uint64           `yaml:"drops"`
+	Confidence record.Confidence `yaml:"confidence"`
+	Class      record.Class      `yaml:"class"`
+	Station    record.Station    `yaml:"station"`
+	LostBy     string            `yaml:"lost_by"`
+	// Says must be part of the title.
+	Says string `yaml:"says"`
+	// Remedy must be part of one of the remedy's commands.
+	Remedy string `yaml:"remedy"`
+}
+
+// caseResult says which causes a case proves to be found, and not to be.
+type caseResult struct{ finds, near []string }
+
+// runCase runs a case file and its near misses.
+func (k *Knowledge) runCase(text []byte) (caseResult, error) {
+	var r caseResult
+	files, err := splitCase(text)
+	if err != nil {
+		return r, err
+	}
+	w, err := readWant(files[caseWant])
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", caseWant, err)
+	}
+	if err := k.compareCase(files[caseObservation], w); err != nil {
+		return r, err
+	}
+	for _, f := range w.Findings {
+		r.finds = append(r.finds, f.Cause)
+	}
+	for name, diff := range files {
+		base, isDiff := strings.CutSuffix(name, ".diff")
+		if !isDiff || !strings.HasPrefix(name, caseNear) {
+			continue
+		}
+		changed, err := applyLine(files[caseObservation], diff)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", name, err)
+		}
+		nw, err := readWant(files[base+".yaml"])
+		if err != nil {
+			return r, fmt.Errorf("%s.yaml: %w", base, err)
+		}
+		if err := k.compareCase(changed, nw); err != nil {
+			return r, fmt.Errorf("%s: %w", name, err)
+		}
+		r.near = append(r.near, nw.Never...)
+	}
+	return r, nil
+}
+
+func splitCase(text []byte) (map[string]string, error) {
+	files := map[string]string{}
+	for _, f := range txtar.Parse(text).Files {
+		if _, ok := files[f.Name]; ok {
+			return nil, fmt.Errorf("file %s is there twice", f.Name)
+		}
+		files[f.Name] = string(f.Data)
+	}
+	for _, name := range []string{caseObservation, caseWant} {
+		if files[name] == "" {
+			return nil, fmt.Errorf("no %s", name)
+		}
+	}
+	return files, nil
+}
+
+func readWant(text string) (want, error) {
+	var w want
+	dec := yaml.NewDecoder(strings.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&w); err != nil {
+		return w, fmt.Errorf("decode: %w", err)
+	}
+	if len(w.Findings) == 0 && len(w.Never) == 0 {
+		return w, errors.New("neither findings nor never")
+	}
+	return w, nil
+}
+
+// applyLine makes the one change that a near miss consists of.
+func applyLine(text, diff string) (string, error) {
+	var from, to []string
+	for line := range strings.Lines(diff) {
+		switch {
+		case strings.HasPrefix(line, "-"):
+			from = append(from, strings.TrimSpace(line[1:]))
+		case strings.HasPrefix(line, "+"):
+			to = append(to, strings.TrimSpace(line[1:]))
+		case strings.TrimSpace(line) != "":
+			return "", fmt.Errorf("line %q begins with neither - nor +", line)
+		}
+	}
+	if len(from) != 1 || len(to) > 1 {
+		return "", errors.New("want one line with - and at most one with +")
+	}
+	lines := strings.Split(text, "\n")
+	at := -1
+	for i, l := range lines {
+		if strings.TrimSpace(l) != from[0] {
+			continue
+		}
+		if at >= 0 {
+			return "", fmt.Errorf("line %q is there twice", from[0])
+		}
+		at = i
+	}
+	if at < 0 {
+		return "", fmt.Errorf("line %q is not there", from[0])
+	}
+	lines[at] = strings.Join(to, "")
+	return strings.Join(lines, "\n"), nil
+}
+
+// compareCase diagnoses an observation and compares.
+func (k *Knowledge) compareCase(text string, w want) error {
+	var o record.Observation
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&o); err != nil {
+		return fmt.Errorf("%s: %w", caseObservation, err)
+	}
+	d := Run(&o, k, Options{})
+	var problems []string
+	for _, f := range d.Findings {
+		if slices.Contains(w.Never, f.Cause) {
+			problems = append(problems, fmt.Sprintf("found %s", brief(f)))
+		}
+	}
+	if w.Findings != nil {
+		problems = append(problems, compareFound(d.Findings, w.Findings)...)
+	}
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; "))
+	}
+	return nil
+}
+
+func compareFound(got []record.Finding, want []wantFinding) []string {
+	var problems []string
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got):
+			problems = append(problems, "did not find "+want[i].Cause)
+		case i >= len(want):
+			problems = append(problems, "found "+brief(got[i])+" too")
+		case !want[i].matches(got[i]):
+			problems = append(problems, fmt.Sprintf("finding %d is %s, want %s", i+1, brief(got[i]), want[i]))
+		}
+	}
+	return problems
+}
+
+func brief(f record.Finding) string {
+	s := fmt.Sprintf("%s (%d drops by %s, %s, %s at %s, %q", f.Cause, f.Drops, f.LostBy, f.Confidence, f.Class, f.Station, f.Title)
+	for _, e := range f.Evidence {
+		if !e.Supports {
+			s += fmt.Sprintf(", against: %s %s", e.Name, e.Value)
+		}
+	}
+	for _, u := range f.Unchecked {
+		s += ", unchecked: " + u
+	}
+	return s + ")"
+}
+
+func (w wantFinding) String() string {
+	s := w.Cause
+	if w.Drops != nil {
+		s += fmt.Sprintf(" %d drops", *w.Drops)
+	}
+	for _, t := range []string{w.LostBy, string(w.Confidence), string(w.Class), string(w.Station), w.Says, w.Remedy} {
+		if t != "" {
+			s += " " + t
+		}
+	}
+	return s
+}
+
+func (w wantFinding) matches(f record.Finding) bool {
+	remedied := w.Remedy == "" || slices.ContainsFunc(f.Remedy, func(r record.Remedy) bool {
+		return strings.Contains(r.Command, w.Remedy)
+	})
+	return w.Cause == f.Cause && remedied &&
+		(w.Drops == nil || *w.Drops == f.Drops) &&
+		(w.Confidence == "" || w.Confidence == f.Confidence) &&
+		(w.Class == "" || w.Class == f.Class) &&
+		(w.Station == "" || w.Station == f.Station) &&
+		(w.LostBy == "" || w.LostBy == f.LostBy) &&
+		strings.Contains(f.Title, w.Says)
+}
+
+// headings are the parts of explain.md, in their order.
+var headings = []string{"## What happened", "## How to recognise it", "## What to do", "## Not to be confused with"}
+
+// maxExplain bounds the lines of explain.md.
+const maxExplain = 60
+
+// Lint checks a knowledge base, or a directory of the same form, beyond what
+// Load refuses: explanations, cases, near misses, counters that the catalogue
+// does not know, and requests that checkFact refuses. Each problem names its
+// file.
+func Lint(fsys fs.FS, checkFact func(kind, arg string) error) (*Knowledge, []string) {
+	k, err := Load(fsys)
+	if err != nil {
+		return nil, []string{err.Error()}
+	}
+	var problems []string
+	for _, c := range k.causes {
+		dir := path.Join("causes", c.ID)
+		for _, p := range slices.Concat(c.lintText(), k.lintNames(c, checkFact), k.lintCases(fsys, c)) {
+			problems = append(problems, dir+"/"+p)
+		}
+	}
+	return k, problems
+}
+
+func (c *Cause) lintText() []string {
+	var problems, found []string
+	lines := strings.Split(strings.TrimSpace(c.Explanation), "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, "## ") {
+			found = append(found, l)
+		}
+		if i == 0 && !strings.HasPrefix(l, "# ") {
+			problems = append(problems, "explain.md: does not begin with a title")
+		}
+	}
+	if !slices.Equal(found, headings) {
+		problems = append(problems, fmt.Sprintf("explain.md: headings are %q, want %q", found, headings))
+	}
+	if len(lines) > maxExplain {
+		problems = append(problems, fmt.Sprintf("explain.md: %d lines, at most %d", len(lines), maxExplain))
+	}
+	return problems
+}
+
+// lintNames looks up what the cause names.
+func (k *Knowledge) lintNames(c *Cause, checkFact func(kind, arg string) error) []string {
+	var names, problems []string
+	for _, it := range c.Evidence {
+		if it.Counter != "" {
+			names = append(names, it.Counter)
+		}
+	}
+	for _, e := range c.expressions() {
+		for _, call := range e.calls() {
+			if call[0] == "counter" || call[0] == "total" {
+				names = append(names, call[1])
+			}
+		}
+	}
+	slices.Sort(names)
+	for _, n := range slices.Compact(names) {
+		if _, ok := k.counters[n]; !ok {
+			problems = append(problems, "cause.yaml: counter "+n+" is not in knowledge/counters")
+		}
+	}
+	for _, r := range c.Requests {
+		kind, arg := splitRequest(r)
+		if strings.Contains(arg, "${") {
+			arg = "" // known only with an observation
+		}
+		if err := checkFact(kind, arg); err != nil && arg != "" {
+			problems = append(problems, fmt.Sprintf("cause.yaml: fact %q: %v", r, err))
+		}
+	}
+	return problems
+}
+
+// lintCases runs the cases and sees that the cause is found by one, and
+// missed by a near miss.
+func (k *Knowledge) lintCases(fsys fs.FS, c *Cause) []string {
+	files, err := fs.Glob(fsys, path.Join("causes", c.ID, "cases", "*.txtar"))
+	if err != nil {
+		return []string{"cases: " + err.Error()}
+	}
+	var problems []string
+	var all caseResult
+	for _, name := range files {
+		text, err := fs.ReadFile(fsys, name)
+		var r caseResult
+		if err == nil {
+			r, err = k.runCase(text)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("cases/%s: %v", path.Base(name), err))
+			continue
+		}
+		all.finds, all.near = append(all.finds, r.finds...), append(all.near, r.near...)
+	}
+	if c.Class.Shown() && !slices.Contains(all.finds, c.ID) {
+		problems = append(problems, "cases: none finds "+c.ID)
+	}
+	if c.Class.Shown() && !slices.Contains(all.near, c.ID) {
+		problems = append(problems, "cases: no near miss never finds "+c.ID)
+	}
+	return problems
+}

@@ -1,0 +1,357 @@
+package diagnose
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/expr-lang/expr"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// Cause is an entry of the knowledge base, checked and compiled.
+// knowledge/causes/README.md describes its form. It must not be changed.
+type Cause struct {
+	ID        string           `yaml:"id"`
+	Title     string           `yaml:"title"`
+	Class     record.Class     `yaml:"class"`
+	Station   record.Station   `yaml:"station"`
+	Direction record.Direction `yaml:"direction"`
+	// Verified are the kernels on which it was reproduced.
+	Verified  []string `yaml:"verified"`
+	Per       string   `yaml:"per"`
+	DependsOn []string `yaml:"depends_on"`
+
+	Patterns []Pattern    `yaml:"drops"`
+	Lost     string       `yaml:"lost"`
+	Evidence []Item       `yaml:"evidence"`
+	Requests []string     `yaml:"facts"`
+	Remedies []RemedyRule `yaml:"remedy"`
+	Verify   []string     `yaml:"verify"`
+	Next     []string     `yaml:"next"`
+
+	// Explanation is explain.md.
+	Explanation string `yaml:"-"`
+
+	title        *template
+	lost         *expression
+	requests     []*template
+	verify, next []*template
+}
+
+// Pattern chooses drops that can be a cause's.
+type Pattern struct {
+	conditions `yaml:",inline"`
+	Where      string `yaml:"where"`
+	Share      string `yaml:"share"`
+
+	where, share *expression
+}
+
+// Item is a number that speaks for or against a cause.
+type Item struct {
+	Counter string `yaml:"counter"`
+	Fact    string `yaml:"fact"`
+	Name    string `yaml:"name"`
+	Value   string `yaml:"value"`
+	Expect  string `yaml:"expect"`
+	Role    string `yaml:"role"`
+	When    string `yaml:"when"`
+	Says    string `yaml:"says"`
+
+	fact, says, name    *template
+	value, expect, when *expression
+}
+
+// The roles of an Item.
+const (
+	roleConfirms = "confirms"
+	roleNeeds    = "needs"
+	roleHint     = "hint"
+)
+
+// RemedyRule is a record.Remedy whose fields are templates.
+type RemedyRule struct {
+	When    string `yaml:"when"`
+	Command string `yaml:"command"`
+	Persist string `yaml:"persist"`
+	Undo    string `yaml:"undo"`
+	Risk    string `yaml:"risk"`
+	Why     string `yaml:"why"`
+
+	when                              *expression
+	command, persist, undo, risk, why *template
+}
+
+// perDevice is the other value of Cause.Per than netns.
+const perDevice = "device"
+
+// shorthands of Item.Expect.
+var shorthands = map[string]string{
+	"equal":    "",
+	"at-least": "",
+	"moves":    "delta > 0",
+	"flat":     "delta == 0",
+}
+
+var idShape = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+
+// loadCauses reads causes/*/cause.yaml; a base without causes is good.
+func loadCauses(fsys fs.FS, k *Knowledge) error {
+	files, err := fs.Glob(fsys, "causes/*/cause.yaml")
+	if err != nil {
+		return fmt.Errorf("list causes: %w", err)
+	}
+	slices.Sort(files)
+	for _, name := range files {
+		c, err := loadCause(fsys, name)
+		if err != nil {
+			return err
+		}
+		k.causes = append(k.causes, c)
+	}
+	for _, c := range k.causes {
+		for _, d := range c.DependsOn {
+			if d == c.ID || !idShape.MatchString(d) {
+				return fmt.Errorf("causes/%s/cause.yaml: depends_on %q is no other cause's id", c.ID, d)
+			}
+		}
+	}
+	return nil
+}
+
+func loadCause(fsys fs.FS, name string) (*Cause, error) {
+	c := new(Cause)
+	if err := decodeStrict(fsys, name, c); err != nil {
+		return nil, err
+	}
+	dir := path.Dir(name)
+	if err := c.check(path.Base(dir)); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := c.compile(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	text, err := fs.ReadFile(fsys, path.Join(dir, "explain.md"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read explanation of %s: %w", c.ID, err)
+	}
+	c.Explanation = string(text)
+	return c, nil
+}
+
+// check looks at what needs no compiler.
+func (c *Cause) check(folder string) error {
+	m := meaning{Class: c.Class, Station: c.Station, Sentence: c.Title}
+	switch {
+	case c.ID != folder:
+		return fmt.Errorf("id %q is not the folder's name", c.ID)
+	case !idShape.MatchString(c.ID) || c.ID == record.CauseNotKnown:
+		return fmt.Errorf("id %q is no id", c.ID)
+	case c.Per != "" && c.Per != "netns" && c.Per != perDevice:
+		return fmt.Errorf("per %q: want netns or device", c.Per)
+	case len(c.Patterns) == 0 && c.Lost == "":
+		return errors.New("neither drops nor lost: nothing could ever be this cause")
+	case !slices.Contains([]record.Direction{
+		record.DirectionRX, record.DirectionTX, record.DirectionForward, record.DirectionUnknown,
+	}, c.Direction):
+		return fmt.Errorf("unknown direction %q", c.Direction)
+	}
+	for i, p := range c.Patterns {
+		if err := p.conditions.check(); err != nil {
+			return fmt.Errorf("drops %d: %w", i+1, err)
+		}
+	}
+	for i, it := range c.Evidence {
+		if err := it.check(); err != nil {
+			return fmt.Errorf("evidence %d: %w", i+1, err)
+		}
+	}
+	return m.check()
+}
+
+func (it *Item) check() error {
+	given := 0
+	for _, s := range []string{it.Counter, it.Fact, it.Name} {
+		if s != "" {
+			given++
+		}
+	}
+	_, short := shorthands[it.Expect]
+	switch {
+	case given != 1:
+		return errors.New("want one of counter, fact and name")
+	case it.Name != "" && it.Value == "":
+		return errors.New("a name without the value that it names")
+	case it.Name == "" && it.Value != "":
+		return errors.New("a value without its name")
+	case short && it.Counter == "":
+		return fmt.Errorf("expect %s needs a counter", it.Expect)
+	case it.Expect == "":
+		return errors.New("nothing is expected")
+	case !slices.Contains([]string{"", roleConfirms, roleNeeds, roleHint}, it.Role):
+		return fmt.Errorf("unknown role %q", it.Role)
+	}
+	return nil
+}
+
+// compiler collects the first error of many compilations.
+type compiler struct{ err error }
+
+func (c *compiler) expression(what, text string, kind expr.Option) *expression {
+	if text == "" || c.err != nil {
+		return nil
+	}
+	e, err := compile(text, scope{}, kind)
+	if err != nil {
+		c.err = fmt.Errorf("%s: %w", what, err)
+	}
+	return e
+}
+
+func (c *compiler) sample(what, text string) *expression {
+	if text == "" || c.err != nil {
+		return nil
+	}
+	e, err := compile(text, sampleScope{}, expr.AsBool())
+	if err != nil {
+		c.err = fmt.Errorf("%s: %w", what, err)
+	}
+	return e
+}
+
+func (c *compiler) template(what, text string) *template {
+	if c.err != nil {
+		return nil
+	}
+	t, err := parseTemplate(text)
+	if err != nil {
+		c.err = fmt.Errorf("%s: %w", what, err)
+	}
+	return t
+}
+
+func (c *compiler) templates(what string, texts []string) []*template {
+	var out []*template
+	for _, t := range texts {
+		out = append(out, c.template(what, t))
+	}
+	return out
+}
+
+func (c *Cause) compile() error {
+	var k compiler
+	c.title = k.template("title", c.Title)
+	c.lost = k.expression("lost", c.Lost, nil)
+	c.requests = k.templates("facts", c.Requests)
+	c.verify = k.templates("verify", c.Verify)
+	c.next = k.templates("next", c.Next)
+	for i := range c.Patterns {
+		p := &c.Patterns[i]
+		p.where = k.sample("where", p.Where)
+		p.share = k.expression("share", p.Share, nil)
+	}
+	for i := range c.Evidence {
+		it := &c.Evidence[i]
+		it.fact, it.says, it.name = k.template("fact", it.Fact), k.template("says", it.Says), k.template("name", it.Name)
+		it.when = k.expression("when", it.When, expr.AsBool())
+		it.value = k.expression("value", it.Value, nil)
+		text, short := shorthands[it.Expect]
+		if !short {
+			text = it.Expect
+		}
+		it.expect = k.expression("expect", text, expr.AsBool())
+	}
+	for i := range c.Remedies {
+		r := &c.Remedies[i]
+		r.when = k.expression("remedy when", r.When, expr.AsBool())
+		r.command, r.persist, r.undo = k.template("command", r.Command), k.template("persist", r.Persist), k.template("undo", r.Undo)
+		r.risk, r.why = k.template("risk", r.Risk), k.template("why", r.Why)
+	}
+	if k.err != nil {
+		return k.err
+	}
+	return c.checkRequests()
+}
+
+// checkRequests sees to it that every fact which an expression names by a
+// constant is asked for.
+func (c *Cause) checkRequests() error {
+	for _, e := range c.expressions() {
+		for _, call := range e.calls() {
+			request := call[1]
+			switch call[0] {
+			case "sysctl", "sysctls":
+				request = "sysctl " + request
+			case "fact", "field", "facts":
+			default:
+				continue
+			}
+			if !slices.Contains(c.Requests, request) {
+				return fmt.Errorf("%s: the request %q is not among the facts", e.text, request)
+			}
+		}
+	}
+	return nil
+}
+
+// expressions are all of the cause's.
+func (c *Cause) expressions() []*expression {
+	out := []*expression{c.lost}
+	templates := slices.Concat([]*template{c.title}, c.verify, c.next)
+	for _, p := range c.Patterns {
+		out = append(out, p.share)
+	}
+	for _, it := range c.Evidence {
+		out = append(out, it.value, it.expect, it.when)
+		templates = append(templates, it.says, it.name)
+	}
+	for _, r := range c.Remedies {
+		out = append(out, r.when)
+		templates = append(templates, r.command, r.persist, r.undo, r.risk, r.why)
+	}
+	for _, t := range templates {
+		for _, p := range t.parts {
+			out = append(out, p.value)
+		}
+	}
+	return slices.DeleteFunc(out, func(e *expression) bool { return e == nil })
+}
+
+// weight says how specific a pattern is.
+func (p *Pattern) weight() int {
+	n := p.conditions.weight()
+	if p.where != nil {
+		n += ofSample
+	}
+	return n
+}
+
+// ofSample says whether only a sample tells that the pattern holds.
+func (p *Pattern) ofSample() bool {
+	return p.where != nil || len(p.Stack) > 0 || p.Destination != ""
+}
+
+// Causes returns the causes in the order of their ids.
+func (k *Knowledge) Causes() []*Cause { return k.causes }
+
+// Cause returns the cause with that id, or nil.
+func (k *Knowledge) Cause(id string) *Cause {
+	for _, c := range k.causes {
+		if c.ID == id {
+			return c
+		}
+	}
+	return nil
+}
+
+// kind and argument of a request.
+func splitRequest(s string) (kind, arg string) {
+	kind, arg, _ = strings.Cut(strings.TrimSpace(s), " ")
+	return kind, strings.TrimSpace(arg)
+}

@@ -1,0 +1,299 @@
+package diagnose
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/vm"
+)
+
+// scope is what an expression about a finding can name. It is the type that
+// expressions are checked against when the knowledge is loaded;
+// knowledge/causes/README.md explains each name.
+type scope struct {
+	Drops   int     `expr:"drops"`
+	Bytes   int     `expr:"bytes"`
+	Samples int     `expr:"samples"`
+	Seconds float64 `expr:"seconds"`
+	Rate    float64 `expr:"rate"`
+
+	Device  string `expr:"device"`
+	IfIndex int    `expr:"ifindex"`
+	NetNS   string `expr:"netns"`
+	NS      string `expr:"ns"`
+
+	Proto          string `expr:"proto"`
+	Src            string `expr:"src"`
+	Dst            string `expr:"dst"`
+	SrcPort        int    `expr:"sport"`
+	DstPort        int    `expr:"dport"`
+	Ports          int    `expr:"ports"`
+	TopPortSamples int    `expr:"top_port_samples"`
+	Flows          int    `expr:"flows"`
+	Length         int    `expr:"length"`
+	TrueSize       int    `expr:"truesize"`
+	Inode          int    `expr:"inode"`
+	Owner          string `expr:"owner"`
+	Kernel         string `expr:"kernel"`
+
+	// The item of evidence that is being looked at.
+	Delta  int `expr:"delta"`
+	Before int `expr:"before"`
+	After  int `expr:"after"`
+	Value  any `expr:"value"`
+
+	Counter func(string) (int, error)              `expr:"counter"`
+	Total   func(string) (int, error)              `expr:"total"`
+	Sysctl  func(string) (int, error)              `expr:"sysctl"`
+	Sysctls func(string) ([]int, error)            `expr:"sysctls"`
+	Fact    func(string) (any, error)              `expr:"fact"`
+	Field   func(string, string) (any, error)      `expr:"field"`
+	Facts   func(string) ([]map[string]any, error) `expr:"facts"`
+	Near    func(any, any) (bool, error)           `expr:"near"`
+	Has     func(string) bool                      `expr:"has"`
+}
+
+// sampleScope is what an expression about one sampled packet can name.
+type sampleScope struct {
+	Proto     string `expr:"proto"`
+	Src       string `expr:"src"`
+	Dst       string `expr:"dst"`
+	SrcPort   int    `expr:"sport"`
+	DstPort   int    `expr:"dport"`
+	SYN       bool   `expr:"syn"`
+	ACK       bool   `expr:"ack"`
+	RST       bool   `expr:"rst"`
+	FIN       bool   `expr:"fin"`
+	TTL       int    `expr:"ttl"`
+	Length    int    `expr:"length"`
+	Fragment  bool   `expr:"fragment"`
+	Multicast bool   `expr:"multicast"`
+	ICMPType  int    `expr:"icmp_type"`
+	ICMPCode  int    `expr:"icmp_code"`
+	VLAN      int    `expr:"vlan"`
+	EtherType int    `expr:"ethertype"`
+	Device    string `expr:"device"`
+	GSO       int    `expr:"gso"`
+	Tunnel    string `expr:"tunnel"`
+}
+
+// unknownError says that an expression needs what the record does not have.
+type unknownError struct{ what string }
+
+func (e *unknownError) Error() string { return e.what }
+
+func unknownf(format string, args ...any) error {
+	return &unknownError{fmt.Sprintf(format, args...)}
+}
+
+// memoryBudget bounds what one expression may allocate, in the units of the
+// library (about one an element): knowledge of a user may be wrong.
+const memoryBudget = 100_000
+
+// expression is a compiled expression with its text.
+type expression struct {
+	text    string
+	program *vm.Program
+}
+
+// compile checks text against env; kind is expr.AsBool or expr.AsInt64 or nil
+// for any type.
+func compile(text string, env any, kind expr.Option) (*expression, error) {
+	options := []expr.Option{expr.Env(env), expr.MaxNodes(1000)}
+	if kind != nil {
+		options = append(options, kind)
+	}
+	p, err := expr.Compile(text, options...)
+	if err != nil {
+		return nil, fmt.Errorf("expression %q: %w", text, oneLine(err))
+	}
+	return &expression{text: text, program: p}, nil
+}
+
+// oneLine keeps the first line of the library's errors: the others draw an
+// arrow.
+func oneLine(err error) error {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return errors.New(first)
+}
+
+// run evaluates e. What cannot be evaluated is not known.
+func (e *expression) run(env any) (any, error) {
+	m := vm.VM{MemoryBudget: memoryBudget}
+	v, err := m.Run(e.program, env)
+	if err == nil {
+		return v, nil
+	}
+	var u *unknownError
+	if errors.As(err, &u) {
+		return nil, u
+	}
+	return nil, unknownf("%s: %v", e.text, oneLine(err))
+}
+
+// truth evaluates a condition.
+func (e *expression) truth(env any) (bool, error) {
+	v, err := e.run(env)
+	b, _ := v.(bool)
+	return b, err
+}
+
+// number evaluates to a count of packets; what is negative is 0.
+func (e *expression) number(env any) (uint64, error) {
+	v, err := e.run(env)
+	if err != nil {
+		return 0, err
+	}
+	f, ok := toFloat(v)
+	if !ok || math.IsNaN(f) {
+		return 0, unknownf("%s is no number", e.text)
+	}
+	return uint64(min(max(f, 0), math.MaxInt64/2)), nil
+}
+
+func toFloat(v any) (float64, bool) {
+	switch n := v.(type) {
+	case int:
+		return float64(n), true
+	case int64:
+		return float64(n), true
+	case uint64:
+		return float64(n), true
+	case float64:
+		return n, true
+	}
+	return 0, false
+}
+
+// calls are the calls of functions with a constant first argument in e, as
+// function and argument.
+func (e *expression) calls() [][2]string {
+	c := new(callVisitor)
+	node := e.program.Node()
+	ast.Walk(&node, c)
+	return c.found
+}
+
+type callVisitor struct{ found [][2]string }
+
+// Visit is called for each node of an expression.
+func (c *callVisitor) Visit(node *ast.Node) {
+	call, ok := (*node).(*ast.CallNode)
+	if !ok || len(call.Arguments) == 0 {
+		return
+	}
+	name, ok := call.Callee.(*ast.IdentifierNode)
+	arg, constant := call.Arguments[0].(*ast.StringNode)
+	if ok && constant {
+		c.found = append(c.found, [2]string{name.Value, arg.Value})
+	}
+}
+
+// template is text with ${expression} in it.
+type template struct {
+	text  string
+	parts []part
+}
+
+// part is literal text, or an expression.
+type part struct {
+	literal string
+	value   *expression
+}
+
+func parseTemplate(text string) (*template, error) {
+	t := &template{text: text}
+	for rest := text; rest != ""; {
+		before, after, found := strings.Cut(rest, "${")
+		if before != "" {
+			t.parts = append(t.parts, part{literal: before})
+		}
+		if !found {
+			break
+		}
+		code, tail, closed := cutBrace(after)
+		if !closed {
+			return nil, fmt.Errorf("template %q: ${ without }", text)
+		}
+		e, err := compile(code, scope{}, nil)
+		if err != nil {
+			return nil, fmt.Errorf("template %q: %w", text, err)
+		}
+		t.parts = append(t.parts, part{value: e})
+		rest = tail
+	}
+	return t, nil
+}
+
+// cutBrace splits s at the brace that closes the expression it begins with.
+func cutBrace(s string) (code, rest string, found bool) {
+	depth, quote := 1, rune(0)
+	for i, r := range s {
+		switch {
+		case quote != 0:
+			if r == quote {
+				quote = 0
+			}
+		case r == '"' || r == '\'' || r == '`':
+			quote = r
+		case r == '{':
+			depth++
+		case r == '}':
+			if depth--; depth == 0 {
+				return s[:i], s[i+1:], true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// expand fills in the expressions. The error is that of the first one that is
+// not known; the text has a question mark in its place.
+func (t *template) expand(env any) (string, error) {
+	var b strings.Builder
+	var first error
+	for _, p := range t.parts {
+		if p.value == nil {
+			b.WriteString(p.literal)
+			continue
+		}
+		v, err := p.value.run(env)
+		if err != nil {
+			first = cmpErr(first, err)
+			b.WriteByte('?')
+			continue
+		}
+		b.WriteString(format(v))
+	}
+	return b.String(), first
+}
+
+func cmpErr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// format prints a value as a command would take it.
+func format(v any) string {
+	if f, ok := v.(float64); ok {
+		if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			return strconv.FormatFloat(f, 'f', 0, 64)
+		}
+		return strconv.FormatFloat(f, 'f', 2, 64)
+	}
+	return fmt.Sprint(v)
+}
+
+// near says whether two counts that were not read at the same instant may be
+// the same: within 3, or 2 %.
+func near(a, b float64) bool {
+	d := math.Abs(a - b)
+	return d <= 3 || d <= 0.02*max(math.Abs(a), math.Abs(b))
+}

@@ -1,0 +1,313 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// tryLost adds the instances of causes that counters alone show.
+func (m *matcher) tryLost() {
+	for _, c := range m.k.causes {
+		if c.lost == nil {
+			continue
+		}
+		// Counters of the host alone say nothing about one namespace: they
+		// make a finding only where no drop does.
+		if m.tryLostAt(c, record.NetNS{}) {
+			continue
+		}
+		for _, ns := range m.b.spaces {
+			m.tryLostAt(c, ns)
+		}
+	}
+}
+
+// tryLostAt says whether the loss could be reckoned there.
+func (m *matcher) tryLostAt(c *Cause, ns record.NetNS) bool {
+	probe := &instance{cause: c, place: place{ns: ns}}
+	n, err := c.lost.number(m.scope(probe, 0))
+	if err == nil && n > 0 && (ns.Inode != 0 || !m.has(c)) {
+		m.instance(c, ns, record.Device{})
+	}
+	return err == nil
+}
+
+// has says whether drops made the cause possible somewhere.
+func (m *matcher) has(c *Cause) bool {
+	return slices.ContainsFunc(m.order, func(in *instance) bool { return in.cause == c })
+}
+
+// excluded says whether a condition that the cause needs does not hold.
+func (m *matcher) excluded(in *instance) bool {
+	s := m.scope(in, in.total)
+	for i := range in.cause.Evidence {
+		it := &in.cause.Evidence[i]
+		if it.Role != roleNeeds {
+			continue
+		}
+		if j := m.weigh(it, in, s); j.state == speaksAgainst {
+			return true
+		}
+	}
+	return false
+}
+
+// state is what an item of evidence comes to.
+type state int
+
+const (
+	leftOut state = iota
+	notKnown
+	speaksFor
+	speaksAgainst
+)
+
+// judgement is an item that was looked at.
+type judgement struct {
+	state    state
+	why      string // of notKnown
+	evidence record.Evidence
+}
+
+// weigh looks at one item of evidence.
+func (m *matcher) weigh(it *Item, in *instance, s scope) judgement {
+	if it.when != nil {
+		ok, err := it.when.truth(s)
+		if err != nil {
+			return judgement{state: notKnown, why: err.Error()}
+		}
+		if !ok {
+			return judgement{state: leftOut}
+		}
+	}
+	j := m.quote(it, in, &s)
+	if j.state == notKnown {
+		return j
+	}
+	ok, err := m.expected(it, s)
+	if err != nil {
+		return judgement{state: notKnown, why: err.Error(), evidence: j.evidence}
+	}
+	j.state = speaksAgainst
+	if ok {
+		j.state = speaksFor
+	}
+	j.evidence.Supports = ok
+	j.evidence.Says, _ = it.says.expand(s)
+	return j
+}
+
+// quote reads the item's number into s and into evidence.
+func (m *matcher) quote(it *Item, in *instance, s *scope) judgement {
+	e := record.Evidence{Name: it.Counter}
+	switch {
+	case it.Counter != "":
+		c, ok := m.b.counter(it.Counter, in.place)
+		if !ok {
+			return judgement{state: notKnown, why: "counter " + it.Counter + " was not read"}
+		}
+		s.Delta, s.Before, s.After = clamp(c.Delta), clamp(c.Before), clamp(c.After)
+		e.Kind, e.Source, e.Command = "counter", c.Source, c.Command
+		e.Value, e.Before, e.After = utoa(c.Delta), utoa(c.Before), utoa(c.After)
+	case it.Fact != "":
+		request, err := it.fact.expand(*s)
+		if err != nil {
+			return judgement{state: notKnown, why: err.Error()}
+		}
+		found, err := m.b.answers(request, in.place)
+		if err != nil {
+			return judgement{state: notKnown, why: err.Error()}
+		}
+		s.Value = number(found[0].Value)
+		e.Kind, e.Name, e.Value, e.Source, e.Command = "fact", request, found[0].Value, found[0].Source, found[0].Command
+	default:
+		v, err := it.value.run(*s)
+		if err != nil {
+			return judgement{state: notKnown, why: err.Error()}
+		}
+		s.Value = v
+		name, _ := it.name.expand(*s)
+		e.Kind, e.Name, e.Value = "fact", name, format(v)
+	}
+	if e.Command != "" {
+		e.Command = s.NS + e.Command
+	}
+	return judgement{evidence: e}
+}
+
+func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// expected says whether the item is as the cause would have it.
+func (m *matcher) expected(it *Item, s scope) (bool, error) {
+	delta, drops := float64(s.Delta), float64(s.Drops)
+	switch it.Expect {
+	case "equal":
+		// Drops that were filtered out are in the counter all the same.
+		return near(delta, drops) || m.b.o.Accounting.DropsFiltered > 0 && delta > drops, nil
+	case "at-least":
+		return delta >= drops || near(delta, drops), nil
+	}
+	return it.expect.truth(s)
+}
+
+// finding turns an instance into what is reported of it; false where nothing
+// was lost.
+func (m *matcher) finding(in *instance) (record.Finding, bool) {
+	c := in.cause
+	s := m.scope(in, in.drops)
+	f := record.Finding{
+		Cause: c.ID, Class: c.Class, Station: c.Station, Direction: c.Direction,
+		Drops: in.drops, LostBy: "drops",
+		Reasons: []string{}, Evidence: []record.Evidence{}, Remedy: []record.Remedy{}, Verify: []string{},
+		Unchecked: []string{}, Next: []string{},
+	}
+	if c.lost != nil {
+		if n, err := c.lost.number(s); err == nil && n > f.Drops {
+			f.Drops, f.LostBy = n, "counters"
+			s.Drops = clamp(n)
+		}
+	}
+	if f.Drops == 0 {
+		return f, false
+	}
+	if sec := m.b.o.Window.Duration.Seconds(); sec > 0 {
+		f.Rate = float64(f.Drops) / sec
+		s.Rate = f.Rate
+	}
+	f.Title, _ = c.title.expand(s)
+	m.describe(&f, in)
+	m.weighAll(&f, in, s)
+	m.advise(&f, c, s)
+	return f, true
+}
+
+// describe fills in where the drops were and whose they are.
+func (m *matcher) describe(f *record.Finding, in *instance) {
+	g := newGroup()
+	for _, p := range in.portions {
+		c := m.b.o.Counts[p.portion.count]
+		c.Key, c.Drops = m.names.fill(c.Key), p.drops
+		g.add(c)
+		if name := c.Reason.Name; name != "" && !slices.Contains(f.Reasons, name) {
+			f.Reasons = append(f.Reasons, name)
+		}
+		f.Evidence = addDropEvidence(f.Evidence, c)
+	}
+	for _, d := range in.samples {
+		g.addSample(d)
+	}
+	f.Locations, f.Devices, f.Flows = g.locations.ranked(), g.devices.ranked(), g.topFlows()
+	f.NetNS = g.netns.ranked()
+	if label := netnsLabel(in.place.ns); len(f.NetNS) == 0 && label != "" {
+		f.NetNS = []string{label}
+	}
+	f.Owners = m.owners(in, g)
+}
+
+// owners names the processes of the sockets that the samples name.
+func (m *matcher) owners(in *instance, g *group) []string {
+	out := []string{}
+	for _, inode := range g.inodes.ranked() {
+		if len(out) == maxListed {
+			break
+		}
+		label := "socket inode " + inode
+		if found, err := m.b.answers("owner "+inode, in.place); err == nil && found[0].Value != none {
+			label = fmt.Sprintf("%s (socket inode %s)", found[0].Value, inode)
+		}
+		out = append(out, label)
+	}
+	return out
+}
+
+// addDropEvidence quotes an exact count, once for each reason and function.
+func addDropEvidence(es []record.Evidence, c record.Count) []record.Evidence {
+	e := dropEvidence(c.Reason, symbolOrAddress(c.Location), c.Drops)
+	i := slices.IndexFunc(es, func(o record.Evidence) bool { return o.Name == e.Name })
+	if i < 0 {
+		return append(es, e)
+	}
+	if n, err := strconv.ParseUint(es[i].Value, 10, 64); err == nil {
+		es[i].Value = utoa(n + c.Drops)
+	}
+	return es
+}
+
+// weighAll looks at the evidence and says how sure the finding is.
+func (m *matcher) weighAll(f *record.Finding, in *instance, s scope) {
+	confirmed, against, open := 0, 0, 0
+	for i := range in.cause.Evidence {
+		it := &in.cause.Evidence[i]
+		decides := it.Role == roleConfirms || it.Role == roleNeeds
+		switch j := m.weigh(it, in, s); j.state {
+		case notKnown:
+			if decides {
+				open++
+			}
+			f.Unchecked = append(f.Unchecked, j.why)
+		case speaksFor:
+			if it.Role == roleConfirms {
+				confirmed++
+			}
+			f.Evidence = append(f.Evidence, j.evidence)
+		case speaksAgainst:
+			if decides {
+				against++
+			}
+			f.Evidence = append(f.Evidence, j.evidence)
+		}
+	}
+	slices.Sort(f.Unchecked)
+	f.Unchecked = slices.Compact(f.Unchecked)
+	switch {
+	case against > 0 || in.weak:
+		f.Confidence = record.ConfidencePossible
+	case confirmed > 0 && open == 0 && len(in.cause.Verified) > 0 && !in.estimated:
+		f.Confidence = record.ConfidenceCertain
+	default:
+		f.Confidence = record.ConfidenceLikely
+	}
+}
+
+// advise fills in what to do and how to see that it helped.
+func (m *matcher) advise(f *record.Finding, c *Cause, s scope) {
+	for i := range c.Remedies {
+		r := &c.Remedies[i]
+		if r.when != nil {
+			if ok, err := r.when.truth(s); err != nil || !ok {
+				continue
+			}
+		}
+		command, err := r.command.expand(s)
+		if err != nil {
+			f.Unchecked = append(f.Unchecked, "a remedy: "+err.Error())
+			continue
+		}
+		out := record.Remedy{Command: command}
+		for _, t := range []struct {
+			to   *string
+			from *template
+		}{{&out.Persist, r.persist}, {&out.Undo, r.undo}, {&out.Risk, r.risk}, {&out.Why, r.why}} {
+			*t.to, _ = t.from.expand(s)
+		}
+		f.Remedy = append(f.Remedy, out)
+	}
+	f.Verify = expandAll(c.verify, s)
+	if f.Confidence != record.ConfidenceCertain {
+		f.Next = expandAll(c.next, s)
+	}
+}
+
+// expandAll leaves out the texts of which a part is not known.
+func expandAll(ts []*template, s scope) []string {
+	out := []string{}
+	for _, t := range ts {
+		if text, err := t.expand(s); err == nil {
+			out = append(out, text)
+		}
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+package diagnose
+
+import (
+	"strconv"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// scope makes what expressions about an instance can name. drops is how many
+// drops it is taken to have.
+func (m *matcher) scope(in *instance, drops uint64) scope {
+	if in.summary == nil {
+		in.summary = m.summary(in)
+	}
+	s := *in.summary
+	s.Drops = clamp(drops)
+	if s.Seconds > 0 {
+		s.Rate = float64(drops) / s.Seconds
+	}
+	for _, p := range in.portions {
+		c := m.b.o.Counts[p.portion.count]
+		s.Bytes += clamp(mulDiv(c.Bytes, p.drops, max(c.Drops, 1)))
+	}
+	return s
+}
+
+// summary is the part of a scope that does not change while drops are given.
+func (m *matcher) summary(in *instance) *scope {
+	o := m.b.o
+	s := &scope{
+		Samples: len(in.samples), Seconds: o.Window.Duration.Seconds(), Kernel: o.Kernel.Release,
+		NetNS: netnsLabel(in.place.ns), NS: m.b.enter(in.place.ns),
+		Device: in.place.dev.Name, IfIndex: int(in.place.dev.Index),
+	}
+	if in.cause.Per != perDevice {
+		d := in.topDevice()
+		s.Device, s.IfIndex = d.Name, int(d.Index)
+	}
+	in.summarise(s)
+	m.b.functions(s, in.place)
+	if s.Inode != 0 {
+		if found, err := m.b.answers("owner "+strconv.Itoa(s.Inode), in.place); err == nil && found[0].Value != none {
+			s.Owner = found[0].Value
+		}
+	}
+	return s
+}
+
+// topDevice is the device with most of the drops that can be the instance's.
+func (in *instance) topDevice() record.Device {
+	var best record.Device
+	for d, n := range in.devices {
+		if d.Index == 0 {
+			continue
+		}
+		if m := in.devices[best]; best.Index == 0 || n > m || n == m && d.Index < best.Index {
+			best = d
+		}
+	}
+	return best
+}
+
+// summarise reduces the samples to what expressions can name.
+func (in *instance) summarise(s *scope) {
+	flows := map[record.Flow]int{}
+	ports := map[uint16]int{}
+	inodes := map[uint64]int{}
+	var top record.Flow
+	var inode uint64
+	for _, d := range in.samples {
+		s.Length, s.TrueSize = max(s.Length, int(d.Length)), max(s.TrueSize, int(d.TrueSize))
+		if d.Socket != nil && d.Socket.Inode != 0 {
+			inodes[d.Socket.Inode]++
+			n, most := inodes[d.Socket.Inode], inodes[inode]
+			if n > most || n == most && d.Socket.Inode < inode {
+				inode = d.Socket.Inode
+			}
+		}
+		if d.Packet == nil || !d.Packet.Flow.IsValid() {
+			continue
+		}
+		f := d.Packet.Flow
+		flows[f]++
+		ports[f.Dst.Port()]++
+		s.TopPortSamples = max(s.TopPortSamples, ports[f.Dst.Port()])
+		if n, most := flows[f], flows[top]; n > most || n == most && compareFlows(f, top) < 0 {
+			top = f
+		}
+	}
+	s.Inode, s.Flows, s.Ports = int(min(inode, 1<<62)), len(flows), len(ports)
+	if top.IsValid() {
+		s.Proto = record.ProtoName(top.Proto)
+		s.Src, s.SrcPort = top.Src.Addr().String(), int(top.Src.Port())
+		s.Dst, s.DstPort = top.Dst.Addr().String(), int(top.Dst.Port())
+	}
+}

@@ -1,0 +1,77 @@
+package diagnose
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// maxRequests bounds how many facts are asked for: what they are asked about
+// comes from packets.
+const maxRequests = 500
+
+// Wants says which facts would decide what the drops and counters of o leave
+// open. Whoever observes the host reads them into o.Facts before Run. The
+// order is that of the causes' importance: the first ones are about the most
+// drops.
+func Wants(o *record.Observation, k *Knowledge) []record.FactRequest {
+	m := newMatcher(o, k)
+	open := slices.Clone(m.order)
+	slices.SortStableFunc(open, func(a, b *instance) int { return int(min(b.total, 1<<31)) - int(min(a.total, 1<<31)) })
+	w := wishes{seen: map[record.FactRequest]bool{}}
+	for _, in := range open {
+		if m.excluded(in) {
+			continue
+		}
+		s := m.scope(in, in.total)
+		for _, t := range in.cause.requests {
+			if text, err := t.expand(s); err == nil {
+				kind, arg := splitRequest(text)
+				w.add(kind, arg, in.place.ns)
+			}
+		}
+		w.add("netns", "", in.place.ns)
+	}
+	for _, inode := range inodes(o) {
+		w.add("owner", strconv.FormatUint(inode.inode, 10), inode.ns)
+	}
+	return w.list
+}
+
+// wishes is a list without repetitions.
+type wishes struct {
+	list []record.FactRequest
+	seen map[record.FactRequest]bool
+}
+
+func (w *wishes) add(kind, arg string, ns record.NetNS) {
+	r := record.FactRequest{Kind: kind, Arg: arg, NetNS: ns.Inode}
+	if len(w.list) < maxRequests && !w.seen[r] {
+		w.seen[r] = true
+		w.list = append(w.list, r)
+	}
+}
+
+type socketIn struct {
+	inode uint64
+	ns    record.NetNS
+}
+
+// inodes are the sockets that samples name, the most frequent first.
+func inodes(o *record.Observation) []socketIn {
+	counts := map[socketIn]int{}
+	var out []socketIn
+	for i := range o.Samples {
+		d := &o.Samples[i]
+		if d.Socket == nil || d.Socket.Inode == 0 {
+			continue
+		}
+		k := socketIn{d.Socket.Inode, record.NetNS{Inode: d.NetNS.Inode}}
+		if counts[k]++; counts[k] == 1 {
+			out = append(out, k)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b socketIn) int { return counts[b] - counts[a] })
+	return out[:min(len(out), 100)]
+}
