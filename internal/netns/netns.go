@@ -1,7 +1,8 @@
-// Package netns names network namespaces and finds them by name.
+// Package netns names, lists, finds and enters network namespaces.
 //
-// It reads directory entries and inode numbers only. It must not enter a
-// namespace, make one, or keep one alive by holding it open.
+// A namespace is entered only by a thread that ends afterwards, so that the
+// program itself never leaves its own. The package must not make a namespace,
+// change one, or keep one alive by holding it open.
 package netns
 
 import (
@@ -40,8 +41,11 @@ type Names struct {
 	names   map[uint32]string
 	scanned time.Time
 	own     uint32
-	host    uint32
-	hostErr error
+	// dev is the file system of namespaces, which has just one device.
+	dev      uint64
+	host     uint32
+	hostPath string
+	hostErr  error
 }
 
 // NewNames reads the names of the live system: those under /run/netns, "host"
@@ -50,30 +54,31 @@ func NewNames() (*Names, error) { return newNames("/run/netns", "/proc") }
 
 func newNames(dir, proc string) (*Names, error) {
 	n := &Names{Dir: dir, Proc: proc}
-	own, err := inode(filepath.Join(proc, "self/ns/net"))
+	own, err := stat(filepath.Join(proc, "self/ns/net"))
 	if err != nil {
 		return nil, fmt.Errorf("find own network namespace: %w", err)
 	}
-	n.own = own
-	n.host, n.hostErr = hostInode(proc)
+	n.own, n.dev = uint32(own.Ino), own.Dev
+	n.hostPath, n.host, n.hostErr = findHost(proc)
 	n.scan()
 	return n, nil
 }
 
-// hostInode finds the namespace of PID 1 or, where that may not be read, of
+// findHost finds the namespace of PID 1 or, where that may not be read, of
 // the first kernel thread, which lives in the initial one (kernel/kthread.c).
-func hostInode(proc string) (uint32, error) {
-	ino, err := inode(filepath.Join(proc, "1/ns/net"))
-	if err == nil {
-		return ino, nil
+func findHost(proc string) (path string, ino uint32, err error) {
+	path = filepath.Join(proc, "1/ns/net")
+	if ino, err = inode(path); err == nil {
+		return path, ino, nil
 	}
 	if comm, cerr := os.ReadFile(filepath.Join(proc, "2/comm")); cerr != nil || string(comm) != "kthreadd\n" {
-		return 0, err
+		return "", 0, err
 	}
-	if ino, kerr := inode(filepath.Join(proc, "2/ns/net")); kerr == nil {
-		return ino, nil
+	path = filepath.Join(proc, "2/ns/net")
+	if ino, kerr := inode(path); kerr == nil {
+		return path, ino, nil
 	}
-	return 0, err
+	return "", 0, err
 }
 
 // Own returns the inode of this program's namespace.
@@ -150,13 +155,21 @@ func (n *Names) scan() {
 
 // inode returns the inode number of the file that path leads to.
 func inode(path string) (uint32, error) {
-	fi, err := os.Stat(path)
+	st, err := stat(path)
 	if err != nil {
 		return 0, err
 	}
+	return uint32(st.Ino), nil
+}
+
+func stat(path string) (*syscall.Stat_t, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
-		return 0, fmt.Errorf("stat %s: no inode", path)
+		return nil, fmt.Errorf("stat %s: no inode", path)
 	}
-	return uint32(st.Ino), nil
+	return st, nil
 }

@@ -1,0 +1,64 @@
+package counter
+
+import (
+	"strings"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// key is what a counter of two snapshots is joined by.
+type key struct {
+	name   string
+	device uint32
+}
+
+// Diff is what the counters of after did since before, in the order of after.
+// Both must be of the namespace ns, which is the zero value for those of the
+// whole host. A counter that is in before alone is left out: its device is
+// gone, or its source could not be read.
+//
+// Where before does not have a counter it began at 0 if the kernel made it
+// since: with a new device, or because it shows the counter only once it is
+// not 0. Otherwise nothing is known of the time before, and Before is After.
+//
+// Delta is 0 where a counter went back: a driver or a qdisc was set up anew,
+// or a counter of 32 bits (softnet, qdisc, nf_conntrack, rt_cache) overflowed.
+func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
+	old := make(map[key]uint64, len(before.Values))
+	known := make(map[uint32]bool)
+	for _, v := range before.Values {
+		old[key{v.Name, v.Device.Index}] = v.Value
+		known[v.Device.Index] = true
+	}
+	// Without the list of devices none can be called new.
+	devicesKnown := before.whole(linkSource)
+	counters := make([]record.Counter, 0, len(after.Values))
+	for _, v := range after.Values {
+		c := record.Counter{
+			Name: v.Name, NetNS: ns, Device: v.Device, After: v.Value,
+			Source: v.Source, Command: v.Command,
+		}
+		value, ok := old[key{v.Name, v.Device.Index}]
+		switch {
+		case ok:
+			c.Before = value
+		case v.Device.Index != 0 && devicesKnown && !known[v.Device.Index]:
+		case hiddenAtZero(v.Name) && before.whole(v.Source):
+		default:
+			c.Before = v.Value
+		}
+		if c.After > c.Before {
+			c.Delta = c.After - c.Before
+		}
+		counters = append(counters, c)
+	}
+	return counters
+}
+
+// hiddenAtZero says whether the kernel shows a counter only once it is not 0:
+// the numbers of ICMP messages by type (net/ipv4/proc.c, icmpmsg_put;
+// net/ipv6/proc.c, snmp6_seq_show_icmpv6msg).
+func hiddenAtZero(name string) bool {
+	return strings.HasPrefix(name, "IcmpMsg.") ||
+		strings.HasPrefix(name, "Icmp6.InType") || strings.HasPrefix(name, "Icmp6.OutType")
+}

@@ -1,0 +1,153 @@
+//go:build root
+
+package counter
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/whydrop/whydrop/internal/lab/netlab"
+	"github.com/whydrop/whydrop/internal/testkit"
+)
+
+// The tests of this file compare with other programs, which read the same
+// numbers by code of their own, in a namespace where nothing happens meanwhile.
+
+// program runs a program in the namespace of the calling thread.
+func program(t *testing.T, name string, args ...string) []byte {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("%s is not installed; TestClosedPort, TestNewDevice and TestQdiscDrops know the numbers themselves", name)
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "NSTAT_HISTORY="+filepath.Join(t.TempDir(), "history"), "LC_ALL=C")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v", name, args, err)
+	}
+	return out
+}
+
+func TestMatchesNstat(t *testing.T) {
+	testkit.InNetNS(t, func(*netlab.Namespace) {
+		closedPort(t, 20)
+		want := map[string]uint64{}
+		for line := range strings.Lines(string(program(t, "nstat", "-az"))) {
+			f := strings.Fields(line)
+			if strings.HasPrefix(line, "#") || len(f) < 2 {
+				continue
+			}
+			v, err := strconv.ParseUint(f[1], 10, 64)
+			if err != nil {
+				continue // a negative one
+			}
+			want[f[0]] = v
+		}
+		compared, above0 := 0, 0
+		for _, v := range read(t).Values {
+			if !strings.HasPrefix(v.Command, "nstat") {
+				continue
+			}
+			name := strings.Replace(v.Name, ".", "", 1)
+			if v.Command != "nstat -az "+name {
+				t.Errorf("%s: command %q", v.Name, v.Command)
+			}
+			got, ok := want[name]
+			if !ok || got != v.Value {
+				t.Errorf("%s is %d, nstat says %d (%v)", v.Name, v.Value, got, ok)
+			}
+			delete(want, name)
+			compared++
+			if v.Value > 0 {
+				above0++
+			}
+		}
+		for _, level := range []string{"IpForwarding", "IpDefaultTTL", "TcpRtoAlgorithm", "TcpRtoMin", "TcpRtoMax", "TcpMaxConn", "TcpCurrEstab", "MPTcpExtMPCurrEstab"} {
+			delete(want, level)
+		}
+		if len(want) > 0 {
+			t.Errorf("nstat has more: %v", want)
+		}
+		if compared < 200 || above0 < 10 {
+			t.Errorf("only %d compared, %d of them above 0", compared, above0)
+		}
+	})
+}
+
+func TestMatchesIPLink(t *testing.T) {
+	testkit.InNetNS(t, func(ns *netlab.Namespace) {
+		pair(t, ns, "host0")
+		closedPort(t, 20)
+		var list []struct {
+			Ifindex uint32
+			Ifname  string
+			Stats64 map[string]map[string]uint64
+		}
+		values := read(t).Values
+		if err := json.Unmarshal(program(t, "ip", "-s", "-s", "-j", "link"), &list); err != nil {
+			t.Fatal(err)
+		}
+		compared := 0
+		for _, l := range list {
+			for side, stats := range l.Stats64 {
+				for key, want := range stats {
+					name := side + "_" + key
+					switch key {
+					case "multicast", "collisions", "carrier_changes":
+						name = key
+					case "nohandler", "otherhost":
+						name = map[string]string{"nohandler": "rx_nohandler", "otherhost": "rx_otherhost_dropped"}[key]
+					}
+					if got := deviceValue(t, values, "link."+name, l.Ifindex); got != want {
+						t.Errorf("%s: %s is %d, ip says %d", l.Ifname, name, got, want)
+					}
+					compared++
+				}
+			}
+		}
+		if compared < 40 {
+			t.Errorf("only %d compared", compared)
+		}
+	})
+}
+
+func TestMatchesTC(t *testing.T) {
+	testkit.InNetNS(t, func(ns *netlab.Namespace) {
+		_, index := pair(t, ns, "host0")
+		if err := ns.Links().QdiscAdd(&netlink.Tbf{
+			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: int(index), Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+			Rate:       1, Buffer: netlink.Xmittime(1, 100), Limit: 200, // a byte a second: nothing passes meanwhile
+		}); err != nil {
+			t.Fatal(err)
+		}
+		send(t, "192.0.2.2:9", 50)
+		values := read(t).Values
+		var list []struct {
+			Dev                                         string
+			Kind                                        string
+			Bytes, Packets, Drops, Requeues, Overlimits uint64
+		}
+		if err := json.Unmarshal(program(t, "tc", "-s", "-j", "qdisc", "show", "dev", "host0"), &list); err != nil {
+			t.Fatal(err)
+		}
+		if len(list) != 1 || list[0].Kind != "tbf" || list[0].Drops == 0 {
+			t.Fatalf("tc says %+v", list)
+		}
+		for name, want := range map[string]uint64{
+			"qdisc.bytes": list[0].Bytes, "qdisc.packets": list[0].Packets, "qdisc.drops": list[0].Drops,
+			"qdisc.requeues": list[0].Requeues, "qdisc.overlimits": list[0].Overlimits,
+		} {
+			if got := deviceValue(t, values, name, index); got != want {
+				t.Errorf("%s is %d, tc says %d", name, got, want)
+			}
+		}
+	})
+}

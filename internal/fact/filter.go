@@ -1,0 +1,137 @@
+package fact
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Parents of the filters of a qdisc clsact or ingress (TC_H_MIN_INGRESS and
+// TC_H_MIN_EGRESS of include/uapi/linux/pkt_sched.h).
+const (
+	parentIngress = 0xfffffff2
+	parentEgress  = 0xfffffff3
+)
+
+// readFilters gives each filter of a device: those of clsact or ingress, and
+// those of the qdiscs that sort packets into classes. Programs attached with
+// the newer tcx (6.6) are not filters and only eBPF tells of them.
+func readFilters(q *query) error {
+	dev := shell(q.arg)
+	q.source, q.command = "RTM_GETTFILTER", "tc filter show dev "+dev
+	d, err := deviceByName(q.arg)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	qdiscs, err := qdiscsOf(d.index)
+	if err != nil {
+		return err
+	}
+	for _, qd := range qdiscs {
+		switch qd.kind {
+		case "clsact":
+			err = errors.Join(
+				q.filters(d.index, parentIngress, "ingress", dev+" ingress"),
+				q.filters(d.index, parentEgress, "egress", dev+" egress"))
+		case "ingress":
+			// It answers for any parent with the same filters
+			// (ingress_tcf_block of net/sched/sch_ingress.c).
+			err = q.filters(d.index, parentIngress, "ingress", dev+" ingress")
+		case "noqueue", "mq", "pfifo_fast", "pfifo", "bfifo", "fq":
+			// They have no filters.
+		default:
+			err = q.filters(d.index, qd.handle, "egress", dev+" parent "+handle(qd.handle))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// filters adds the filters of one parent.
+func (q *query) filters(index, parent uint32, direction, where string) error {
+	q.command = "tc filter show dev " + where
+	var list []filter
+	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETTFILTER, unix.RTM_NEWTFILTER, tcmsg(index, parent), func() { list = nil }, func(b []byte) error {
+		f, err := parseFilter(b)
+		if f.real {
+			list = append(list, f)
+		}
+		return err
+	})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // a qdisc that takes no filters
+	}
+	if err != nil {
+		return fmt.Errorf("list filters of %s: %w", where, err)
+	}
+	for _, f := range list {
+		q.add(fmt.Sprintf("%s %d %s", direction, f.pref, f.kind), f.kind, f.fields(direction))
+	}
+	return nil
+}
+
+// filter is a classifier of traffic control.
+type filter struct {
+	kind   string
+	handle uint32
+	pref   uint16
+	// prog and id are the name and number of a BPF program.
+	prog string
+	id   uint32
+	// real is false for what only heads a list of filters.
+	real bool
+}
+
+func (f *filter) fields(direction string) fields {
+	out := fields{"direction": direction, "kind": f.kind, "pref": decimal(f.pref), "handle": fmt.Sprintf("0x%x", f.handle)}
+	switch {
+	case f.id != 0 && f.prog != "":
+		out["prog"] = fmt.Sprintf("%s id %d", f.prog, f.id)
+	case f.id != 0:
+		out["prog"] = fmt.Sprintf("id %d", f.id)
+	case f.prog != "":
+		out["prog"] = f.prog
+	}
+	return out
+}
+
+// parseFilter reads struct tcmsg and the attributes of a filter. The kernel
+// precedes the filters of a preference with an entry without options, and u32
+// lists its hash tables too, whose number within themselves is 0
+// (TC_U32_NODE of include/uapi/linux/pkt_cls.h).
+func parseFilter(b []byte) (filter, error) {
+	if len(b) < sizeofTcmsg {
+		return filter{}, errShort
+	}
+	f := filter{handle: native.Uint32(b[8:]), pref: uint16(native.Uint32(b[16:]) >> 16)}
+	var options []byte
+	err := eachAttr(b, sizeofTcmsg, func(t int, v []byte) {
+		switch t {
+		case nl.TCA_KIND:
+			f.kind = text(v)
+		case nl.TCA_OPTIONS:
+			options, f.real = v, true
+		}
+	})
+	if f.kind == "u32" && f.handle&0xfff == 0 {
+		f.real = false
+	}
+	if err != nil || f.kind != "bpf" {
+		return f, err
+	}
+	return f, eachAttr(options, 0, func(t int, v []byte) {
+		switch t {
+		case nl.TCA_BPF_NAME:
+			f.prog = text(v)
+		case nl.TCA_BPF_ID:
+			f.id, _ = u32(v)
+		}
+	})
+}

@@ -1,0 +1,441 @@
+package fact
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func num(v uint32) []byte   { return native.AppendUint32(nil, v) }
+func bnum(v uint32) []byte  { return []byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)} }
+func nest(m message) []byte { return m }
+
+// linkMessage is a bridge's port with a program of XDP.
+func linkMessage() message {
+	return message{}.u8(0, 0).u16(1).u32(7).u32(unix.IFF_UP).u32(0).
+		text(unix.IFLA_IFNAME, "veth0").attr(unix.IFLA_MTU, num(1400)).attr(unix.IFLA_TXQLEN, num(1000)).
+		attr(unix.IFLA_OPERSTATE, []byte{6}).attr(unix.IFLA_CARRIER, []byte{1}).attr(unix.IFLA_PROMISCUITY, num(1)).
+		attr(unix.IFLA_MASTER, num(3)).attr(unix.IFLA_LINK, num(8)).attr(unix.IFLA_LINK_NETNSID, num(2)).
+		attr(unix.IFLA_LINKINFO, nest(message{}.text(unix.IFLA_INFO_KIND, "veth"))).
+		attr(unix.IFLA_XDP|unix.NLA_F_NESTED, nest(message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{2}).attr(unix.IFLA_XDP_PROG_ID, num(41))))
+}
+
+func TestParseDevice(t *testing.T) {
+	d, err := parseDevice(linkMessage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fields{
+		"kind": "veth", "mtu": "1400", "up": "1", "carrier": "1", "promiscuity": "1", "qlen": "1000", "xdp": "generic", "xdp_id": "41",
+	}
+	if diff := gocmp.Diff(want, d.fields); diff != "" {
+		t.Error(diff)
+	}
+	if d.index != 7 || d.name != "veth0" || d.state != "up" || d.master != 3 || d.peer != 8 || d.peerNS != 2 || !d.elsewhere || d.qlen != 1000 {
+		t.Errorf("got %+v", d)
+	}
+	// What has another length is left out, what is unknown is too.
+	d, err = parseDevice(message{}.u8(0, 0).u16(1).u32(7).u32(0).u32(0).attr(unix.IFLA_MTU, []byte{1}).attr(unix.IFLA_OPERSTATE, []byte{99}).attr(999, nil))
+	if err != nil || d.fields["up"] != "0" || d.fields["mtu"] != "" || d.state != "unknown" {
+		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
+func TestParseXDP(t *testing.T) {
+	for _, tt := range []struct {
+		m        message
+		mode, id string
+	}{
+		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{0}), "none", ""},
+		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{1}).attr(unix.IFLA_XDP_PROG_ID, num(5)).attr(unix.IFLA_XDP_DRV_PROG_ID, num(5)), "driver", "5"},
+		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{3}).attr(unix.IFLA_XDP_PROG_ID, num(6)), "offload", "6"},
+		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{4}).attr(unix.IFLA_XDP_SKB_PROG_ID, num(8)).attr(unix.IFLA_XDP_DRV_PROG_ID, num(7)), "driver", "7"},
+	} {
+		f := fields{"xdp": "none"}
+		if err := parseXDP(tt.m, f); err != nil || f["xdp"] != tt.mode || f["xdp_id"] != tt.id {
+			t.Errorf("%v, %v; want %s %s", f, err, tt.mode, tt.id)
+		}
+	}
+}
+
+func routeMessage() message {
+	return message{}.u8(2, 32, 0, 0, 254, 0, 0, unix.RTN_UNICAST).u32(0).
+		attr(unix.RTA_TABLE, num(1000)).attr(unix.RTA_OIF, num(4)).attr(unix.RTA_GATEWAY, []byte{192, 0, 2, 1}).
+		attr(unix.RTA_PREFSRC, []byte{192, 0, 2, 9}).attr(unix.RTA_METRICS, nest(message{}.attr(unix.RTAX_MTU, num(1280)).attr(unix.RTAX_HOPLIMIT, num(3))))
+}
+
+func TestParseRoute(t *testing.T) {
+	r, err := parseRoute(routeMessage())
+	if err != nil || r.kind != "unicast" || r.oif != 4 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	want := fields{"table": "1000", "gateway": "192.0.2.1", "src": "192.0.2.9", "mtu": "1280"}
+	if diff := gocmp.Diff(want, r.fields); diff != "" {
+		t.Error(diff)
+	}
+	via := message{}.u16(unix.AF_INET6)
+	via = append(via, []byte{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}...)
+	r, err = parseRoute(message{}.u8(2, 32, 0, 0, 255, 0, 0, unix.RTN_LOCAL).u32(0).attr(unix.RTA_VIA, via))
+	if err != nil || r.kind != "local" || r.fields["table"] != "local" || r.fields["gateway"] != "fe80::1" {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	if _, err := parseRoute(message{}.u8(2, 32, 0, 0, 255, 0, 0, 99).u32(0)); err == nil {
+		t.Error("a type that is not known was accepted")
+	}
+}
+
+func addrMessage() message {
+	return message{}.u8(2, 31, 0, 0).u32(5).attr(unix.IFA_ADDRESS, []byte{192, 0, 2, 1}).attr(unix.IFA_LOCAL, []byte{192, 0, 2, 0})
+}
+
+func TestParseLocalAddr(t *testing.T) {
+	if a, err := parseLocalAddr(addrMessage()); err != nil || a != (localAddr{5, "192.0.2.0", 31}) {
+		t.Errorf("got %+v, %v", a, err)
+	}
+}
+
+func neighMessage(state uint16) message {
+	return message{}.u8(2, 0).u16(0).u32(5).u16(state).u8(0, 0).attr(unix.NDA_LLADDR, []byte{2, 0, 0xab, 0, 0, 1})
+}
+
+func TestParseNeigh(t *testing.T) {
+	for state, want := range map[uint16]string{0: "none", 1: "incomplete", 2: "reachable", 4: "stale", 32: "failed", 128: "permanent"} {
+		if got, ll, err := parseNeigh(neighMessage(state)); err != nil || got != want || ll != "02:00:ab:00:00:01" {
+			t.Errorf("%d: %s %s %v", state, got, ll, err)
+		}
+	}
+}
+
+func qdiscMessage(kind string, options, stats []byte) message {
+	return message{}.u8(0, 0).u16(0).u32(4).u32(0x10000).u32(handleRoot).u32(0).text(1, kind).attr(2, options).attr(7, stats)
+}
+
+func TestParseQdisc(t *testing.T) {
+	stats := message{}.attr(1, make([]byte, 16)).attr(3, append(append(num(3), num(4500)...), make([]byte, 12)...))
+	pad := func(at int, v uint32) []byte { return append(make([]byte, at), num(v)...) }
+	for _, tt := range []struct {
+		kind    string
+		options []byte
+		limit   int64
+	}{
+		{"pfifo", num(100), 100},
+		{"pfifo", nil, -1},
+		{"noqueue", num(100), -1},
+		{"netem", pad(4, 1000), 1000},
+		{"sfq", pad(8, 127), 127},
+		{"tbf", message{}.attr(1, append(pad(24, 3000), make([]byte, 8)...)), 3000},
+		{"fq_codel", message{}.attr(1, num(4999)).attr(2, num(10240)), 10240},
+		{"fq", message{}.attr(1, num(10000)).attr(2, num(100)), 10000},
+		{"htb", message{}.attr(2, make([]byte, 20)).attr(5, num(1000)), 1000},
+		{"red", message{}.attr(1, pad(0, 60000)), 60000},
+	} {
+		got, err := parseQdisc(qdiscMessage(tt.kind, tt.options, stats))
+		want := qdisc{index: 4, handle: 0x10000, parent: handleRoot, kind: tt.kind, limit: tt.limit, hasQueue: true, qlen: 3, backlog: 4500}
+		if err != nil || got != want {
+			t.Errorf("%+v, %v; want %+v", got, err, want)
+		}
+	}
+}
+
+func TestHandle(t *testing.T) {
+	for h, want := range map[uint32]string{handleRoot: "root", handleIngress: "ingress", 0x80010000: "8001:", 0x1001a: "1:1a", 1: ":1", 0: "0:"} {
+		if got := handle(h); got != want {
+			t.Errorf("%#x: %s, want %s", h, got, want)
+		}
+	}
+}
+
+func filterMessage(kind string, h uint32, options message) message {
+	m := message{}.u8(0, 0).u16(0).u32(4).u32(h).u32(parentIngress).u32(10<<16|0x0300).text(1, kind)
+	if options != nil {
+		m = m.attr(2, options)
+	}
+	return m
+}
+
+func TestParseFilter(t *testing.T) {
+	for _, tt := range []struct {
+		m    message
+		want filter
+	}{
+		{filterMessage("bpf", 0, nil), filter{kind: "bpf", pref: 10}},
+		{filterMessage("bpf", 1, message{}.text(7, "drop.o:[tc]").attr(11, num(33))), filter{"bpf", 1, 10, "drop.o:[tc]", 33, true}},
+		{filterMessage("u32", 0x80000000, message{}.attr(4, num(1))), filter{kind: "u32", handle: 0x80000000, pref: 10}},
+		{filterMessage("u32", 0x80000800, message{}), filter{kind: "u32", handle: 0x80000800, pref: 10, real: true}},
+	} {
+		if got, err := parseFilter(tt.m); err != nil || got != tt.want {
+			t.Errorf("%+v, %v; want %+v", got, err, tt.want)
+		}
+	}
+	f := filter{kind: "bpf", handle: 1, pref: 10, prog: "x", id: 3}
+	if diff := gocmp.Diff(fields{"direction": "ingress", "kind": "bpf", "pref": "10", "handle": "0x1", "prog": "x id 3"}, f.fields("ingress")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func diagMessage(family uint8, mem int) message {
+	m := message{}.u8(family, tcpListen, 0, 0, 0, 80, 0, 0)
+	m = append(m, []byte{192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9}...)
+	m = append(m, make([]byte, 28)...) // the other end, device, cookie
+	m = m.u32(0).u32(5).u32(128).u32(1000).u32(4242)
+	var info message
+	for i := range uint32(mem) {
+		info = info.u32(100 + i)
+	}
+	return m.attr(diagSkmeminfo, info)
+}
+
+func TestParseDiag(t *testing.T) {
+	s, err := parseDiag(diagMessage(unix.AF_INET, 9))
+	if err != nil || s.local.String() != "192.0.2.1:80" || s.state != tcpListen || s.recvQ != 5 || s.sendQ != 128 || s.uid != 1000 || s.inode != 4242 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	if !s.hasMem || s.rcvbuf != 101 || s.wmem != 102 || s.sndbuf != 103 || !s.hasDrops || s.drops != 108 {
+		t.Errorf("memory: %+v", s)
+	}
+	s, err = parseDiag(diagMessage(unix.AF_INET6, 8))
+	if err != nil || s.local.String() != "[c000:201::9]:80" || s.hasDrops {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	if _, err := parseDiag(diagMessage(99, 9)); err == nil {
+		t.Error("another family was accepted")
+	}
+}
+
+const procUDP = `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  125: 0100007F:0035 00000000:0000 07 00000010:000000FF 00:00000000 00000000   101        0 23456 2 0000000000000000 17
+`
+
+const procTCP6 = `  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: B80D0120000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 777 1 0000000000000000 100 0 0 10 0
+`
+
+func TestParseProcSockets(t *testing.T) {
+	if one := num(1); one[0] != 1 {
+		t.Skip("the samples are of a little-endian machine")
+	}
+	var got []socket
+	for _, s := range []string{procUDP, procTCP6} {
+		if err := parseProcSockets(strings.NewReader(s), func(s *socket) { got = append(got, *s) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(got) != 2 {
+		t.Fatalf("got %+v", got)
+	}
+	u, l := got[0], got[1]
+	if u.local.String() != "127.0.0.1:53" || u.state != 7 || u.recvQ != 255 || u.sendQ != 16 || u.uid != 101 || u.inode != 23456 || !u.hasDrops || u.drops != 17 {
+		t.Errorf("udp: %+v", u)
+	}
+	if l.local.String() != "[2001:db8::1]:8080" || l.state != tcpListen || l.recvQ != 3 || l.inode != 777 || l.diag || l.hasMem {
+		t.Errorf("tcp6: %+v", l)
+	}
+	for _, bad := range []string{"x", strings.Replace(procUDP, "0035", "FFFFF", 1), strings.Replace(procUDP, "0100007F", "01", 1), strings.Replace(procUDP, "0100007F", "0100007F00000000", 1), strings.Replace(procUDP, " 17", " z", 1)} {
+		if err := parseProcSockets(strings.NewReader("head\n"+bad[strings.IndexByte(bad, '\n')+1:]), func(*socket) {}); err == nil {
+			t.Errorf("accepted %q", bad)
+		}
+	}
+}
+
+func TestListIsBounded(t *testing.T) {
+	list := make([]socket, maxSockets+7)
+	for i := range list {
+		list[i].recvQ = uint32(i)
+	}
+	q := &query{Reader: &Reader{}}
+	q.list(list, func(s *socket) uint64 { return uint64(s.recvQ) }, func(s *socket) { q.add("x", decimal(s.recvQ), nil) })
+	last := len(q.facts) - 1
+	if last != maxSockets || q.facts[0].Value != decimal(maxSockets+6) || q.facts[last].Missing != "7 more sockets are left out" {
+		t.Errorf("%d facts, first %+v, last %+v", len(q.facts), q.facts[0], q.facts[last])
+	}
+}
+
+func chainMessage(name string, hook bool) message {
+	m := message{}.u8(1, 0, 0, 0).text(unix.NFTA_CHAIN_TABLE, "t").text(unix.NFTA_CHAIN_NAME, name)
+	if hook {
+		m = m.attr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, message{}.attr(unix.NFTA_HOOK_HOOKNUM, bnum(1)).attr(unix.NFTA_HOOK_PRIORITY, bnum(0xffffff6a))).
+			attr(unix.NFTA_CHAIN_POLICY, bnum(nfDrop))
+	}
+	return m
+}
+
+func verdict(code int32, to string) message {
+	v := message{}.attr(unix.NFTA_VERDICT_CODE, bnum(uint32(code)))
+	if to != "" {
+		v = v.text(unix.NFTA_VERDICT_CHAIN, to)
+	}
+	return message{}.attr(unix.NFTA_DATA_VERDICT, v)
+}
+
+func expression(name string, data message) message {
+	return message{}.attr(unix.NFTA_LIST_ELEM, message{}.text(unix.NFTA_EXPR_NAME, name).attr(unix.NFTA_EXPR_DATA, data))
+}
+
+func ruleMessage(chain string, exprs ...message) message {
+	return message{}.u8(1, 0, 0, 0).text(unix.NFTA_RULE_TABLE, "t").text(unix.NFTA_RULE_CHAIN, chain).
+		attr(unix.NFTA_RULE_EXPRESSIONS, slices.Concat(exprs...))
+}
+
+func immediate(code int32, to string) message {
+	return expression("immediate", message{}.attr(unix.NFTA_IMMEDIATE_DREG, bnum(0)).attr(unix.NFTA_IMMEDIATE_DATA, verdict(code, to)))
+}
+
+func vmap(set string) message {
+	return expression("lookup", message{}.text(unix.NFTA_LOOKUP_SET, set).attr(unix.NFTA_LOOKUP_DREG, bnum(unix.NFT_REG_VERDICT)))
+}
+
+func elements(verdicts ...message) message {
+	var list message
+	for _, v := range verdicts {
+		list = list.attr(unix.NFTA_LIST_ELEM, message{}.attr(unix.NFTA_SET_ELEM_KEY, num(1)).attr(unix.NFTA_SET_ELEM_DATA, v))
+	}
+	return message{}.u8(1, 0, 0, 0).attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)
+}
+
+func TestRuleset(t *testing.T) {
+	rs := &ruleset{chains: map[chainID]*chain{}}
+	rs.clearRules()
+	for name, base := range map[string]bool{"in": true, "sub": false, "mapped": false, "lonely": false} {
+		c, err := parseChain(chainMessage(name, base))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs.chains[c.id] = c
+	}
+	for _, m := range []message{
+		ruleMessage("in", expression("counter", nil), immediate(1, "")),                        // accept
+		ruleMessage("in", immediate(unix.NFT_JUMP, "sub")),                                     // jump sub
+		ruleMessage("in", vmap("m")),                                                           // vmap: drops, goes to mapped
+		ruleMessage("in", expression("reject", message{}.attr(1, bnum(0)))),                    // reject
+		ruleMessage("in", expression("lookup", message{}.text(unix.NFTA_LOOKUP_SET, "plain"))), // no map of verdicts
+		ruleMessage("sub", immediate(nfDrop, "")),                                              // drop
+		ruleMessage("sub", immediate(unix.NFT_GOTO, "in")),                                     // a circle, which the kernel refuses
+		ruleMessage("sub", expression("target", message{}.text(unix.NFTA_TARGET_NAME, "REJECT"))),
+		ruleMessage("sub", expression("target", message{}.text(unix.NFTA_TARGET_NAME, "LOG"))),
+		ruleMessage("mapped", expression("immediate", message{}.attr(unix.NFTA_IMMEDIATE_DREG, bnum(1)).attr(unix.NFTA_IMMEDIATE_DATA, message{}.attr(unix.NFTA_DATA_VALUE, bnum(0))))),
+		ruleMessage("mapped", immediate(nfDrop, "")),
+		ruleMessage("lonely", immediate(nfDrop, "")),
+		ruleMessage("unknown", immediate(nfDrop, "")),
+	} {
+		id, v, err := parseRule(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs.addRule(id, v)
+	}
+	id := chainID{1, "t", "m"}
+	if got := slices.Collect(maps.Keys(rs.lookups)); !slices.Equal(got, []chainID{id}) {
+		t.Fatalf("maps %v", got)
+	}
+	if err := parseElements(elements(verdict(nfDrop, ""), verdict(unix.NFT_GOTO, "mapped"), verdict(1, "")), id, rs.lookups[id]); err != nil {
+		t.Fatal(err)
+	}
+	rs.resolve()
+	in := rs.chains[chainID{1, "t", "in"}]
+	if !in.base || in.hook != 1 || in.priority != -150 || in.policy != "drop" {
+		t.Errorf("chain %+v", in)
+	}
+	if rules, drops := rs.reach(in); rules != 11 || drops != 5 {
+		t.Errorf("%d rules, %d drop; want 11, 5", rules, drops)
+	}
+}
+
+func TestNftNames(t *testing.T) {
+	for _, tt := range []struct {
+		family uint8
+		hook   uint32
+		want   string
+	}{
+		{1, 1, "inet input"}, {2, 0, "ip prerouting"}, {3, 1, "arp output"}, {5, 0, "netdev ingress"}, {7, 2, "bridge forward"}, {10, 4, "ip6 postrouting"}, {99, 98, "99 98"}, {1, 5, "inet ingress"},
+	} {
+		if got := nftFamily(tt.family) + " " + nftHook(tt.family, tt.hook); got != tt.want {
+			t.Errorf("%d %d: %s, want %s", tt.family, tt.hook, got, tt.want)
+		}
+	}
+}
+
+// parsers are those of messages of the kernel.
+var parsers = []struct {
+	seeds []message
+	parse func(b []byte) error
+}{
+	{[]message{linkMessage()}, func(b []byte) error { _, err := parseDevice(b); return err }},
+	{[]message{routeMessage()}, func(b []byte) error { _, err := parseRoute(b); return err }},
+	{[]message{addrMessage()}, func(b []byte) error { _, err := parseLocalAddr(b); return err }},
+	{[]message{neighMessage(2)}, func(b []byte) error { _, _, err := parseNeigh(b); return err }},
+	{[]message{qdiscMessage("fq", message{}.attr(1, num(9)), nil), qdiscMessage("sfq", make([]byte, 20), nil)}, func(b []byte) error { _, err := parseQdisc(b); return err }},
+	{[]message{filterMessage("bpf", 1, message{}.text(7, "x").attr(11, num(1)))}, func(b []byte) error { _, err := parseFilter(b); return err }},
+	{[]message{diagMessage(2, 9), diagMessage(10, 4)}, func(b []byte) error { _, err := parseDiag(b); return err }},
+	{[]message{chainMessage("in", true)}, func(b []byte) error { _, err := parseChain(b); return err }},
+	{[]message{ruleMessage("in", immediate(nfDrop, ""), vmap("m"), immediate(unix.NFT_JUMP, "sub"))}, func(b []byte) error { _, _, err := parseRule(b); return err }},
+	{[]message{elements(verdict(0, ""), verdict(-3, "x"))}, func(b []byte) error { return parseElements(b, chainID{}, &verdicts{}) }},
+}
+
+// A message that is cut off before its end is an error or fewer attributes,
+// and never a panic; one too short for its structure is an error.
+func TestTruncated(t *testing.T) {
+	for i, p := range parsers {
+		for _, m := range p.seeds {
+			if err := p.parse(m); err != nil {
+				t.Errorf("parser %d: %v", i, err)
+			}
+			if p.parse(nil) == nil || p.parse(m[:3]) == nil {
+				t.Errorf("parser %d accepts what is too short", i)
+			}
+			for n := range m {
+				_ = p.parse(m[:n:n])
+			}
+		}
+	}
+}
+
+func FuzzMessages(f *testing.F) {
+	for i, p := range parsers {
+		for _, m := range p.seeds {
+			f.Add(uint8(i), []byte(m))
+		}
+	}
+	f.Fuzz(func(t *testing.T, i uint8, b []byte) {
+		_ = parsers[int(i)%len(parsers)].parse(slices.Clip(b))
+	})
+}
+
+func FuzzProcFiles(f *testing.F) {
+	f.Add(procUDP)
+	f.Add(procTCP6)
+	f.Add("TCP: inuse 5 orphan 0\nUDP: inuse 2 mem\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		_ = parseProcSockets(strings.NewReader(s), func(s *socket) {
+			if !s.local.Addr().IsValid() {
+				t.Errorf("a socket without address: %+v", s)
+			}
+		})
+		parseSockstat(s, func(name, value string) {
+			if !strings.Contains(s, value) {
+				t.Errorf("%s: %q is not in the text", name, value)
+			}
+		})
+	})
+}
+
+func FuzzArguments(f *testing.F) {
+	for _, s := range []string{"192.0.2.1 from 192.0.2.2 iif eth0", "fe80::1 eth0", "net/ipv4/ip_forward", "eth0"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, arg string) {
+		if r, err := parseRouteArg(arg); err == nil && len(r.message(1)) < unix.SizeofRtMsg {
+			t.Errorf("%q gives no message", arg)
+		}
+		_ = checkNeigh(arg)
+		if checkSysctl(arg) == nil && (strings.Contains("/"+arg+"/", "/../") || strings.HasPrefix(arg, "/")) {
+			t.Errorf("%q leads out of /proc/sys", arg)
+		}
+		if checkDevice(arg) == nil && strings.ContainsAny(arg, "/ \n") {
+			t.Errorf("%q is no device", arg)
+		}
+	})
+}
