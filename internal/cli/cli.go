@@ -131,7 +131,7 @@ Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
 	c.SetHelpCommand(helpCommand(c))
 	diagnose := a.diagnoseCommand()
 	c.AddCommand(diagnose, a.watchCommand(), a.recordCommand(), a.doctorCommand(),
-		a.labCommand(), a.versionCommand())
+		a.labCommand(), a.explainCommand(), a.knowledgeCommand(), a.versionCommand())
 	return c
 }
 

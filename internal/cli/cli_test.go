@@ -55,7 +55,7 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 		t.Fatalf("exit status %d: %s", r.code, r.err)
 	}
 	for _, word := range []string{
-		"diagnose", "watch", "record", "doctor", "lab", "version",
+		"diagnose", "watch", "record", "doctor", "lab", "explain", "knowledge", "version",
 		"--duration", "--json", "--interface", "--reason", "--netns", "--fail-on", "--color",
 		"CAP_BPF", "Exit status",
 	} {

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,9 +24,11 @@ func (a *app) diagnoseCommand() *cobra.Command {
 		Use:   "diagnose",
 		Short: "Watch for a while, then say what was dropped and why",
 		Long: `diagnose watches for 10 seconds (or --duration, or reads a recorded file) and
-then says how much was dropped, at which station, for which reason, on which
-devices and in which namespaces and flows, and what it could not see. Drops
-that are normal life of the protocols are only counted; --all shows them.`,
+then says what was lost and why: the cause with the numbers that speak for and
+against it, whose packets they were, and what to do. Without loss it shows the
+loss counters since boot. Drops that are normal life of the protocols are only
+counted; --all shows them. Nothing is changed: remedies are printed, never
+applied.`,
 		Example: `  whydrop diagnose --duration 30s
   whydrop diagnose -i eth0 -j
   whydrop diagnose -r drops.whydrop --fail-on fault`,
@@ -44,11 +48,15 @@ that are normal life of the protocols are only counted; --all shows them.`,
 			if failOn != "" && fail.Severity() == 0 {
 				return usage(fmt.Errorf("--fail-on %q: want fault, capacity or policy", failOn))
 			}
-			o, err := a.observation(c.Context(), &w)
+			k, err := loadKnowledge()
+			if err != nil {
+				return err
+			}
+			o, err := a.observation(c.Context(), &w, k)
 			if o == nil {
 				return err
 			}
-			return errors.Join(a.verdict(*o, &w, fail), err)
+			return errors.Join(a.verdict(o, k, w.all, fail), err)
 		},
 	}
 	w.filterFlags(c)
@@ -58,14 +66,14 @@ that are normal life of the protocols are only counted; --all shows them.`,
 	return c
 }
 
-// observation watches, or reads a file. With a file that ends early it
-// returns what there is, and an error.
-func (a *app) observation(ctx context.Context, w *watching) (*record.Observation, error) {
+// observation watches and reads the facts that this leaves open, or reads a
+// file. With a file that ends early it returns what there is, and an error.
+func (a *app) observation(ctx context.Context, w *watching, k *diagnose.Knowledge) (*record.Observation, error) {
 	if w.file != "" {
 		return a.readObservation(w)
 	}
 	s, err := observe.Start(observe.Options{
-		Interval: time.Second, Duration: w.duration, Filter: w.filter, Program: release,
+		Interval: time.Second, Duration: w.duration, Filter: w.filter, Counters: true, Program: release,
 	})
 	if err != nil {
 		return nil, err
@@ -76,7 +84,36 @@ func (a *app) observation(ctx context.Context, w *watching) (*record.Observation
 	err = s.Run(ctx, func(iv record.Interval) error { c.Add(iv); return nil })
 	stop()
 	o := c.Finish(s.Trailer())
+	ask(&o, k)
 	return &o, err
+}
+
+// maxRounds bounds how often facts lead to further ones, such as a socket's
+// state to its owner.
+const maxRounds = 3
+
+// ask reads the facts that decide between the causes that o leaves possible.
+func ask(o *record.Observation, k *diagnose.Knowledge) {
+	asked := map[record.FactRequest]bool{}
+	for range maxRounds {
+		var open []record.FactRequest
+		for _, r := range diagnose.Wants(o, k) {
+			if !asked[r] {
+				asked[r] = true
+				open = append(open, r)
+			}
+		}
+		if len(open) == 0 {
+			return
+		}
+		facts, blind := observe.Facts(open)
+		o.Facts = append(o.Facts, facts...)
+		for _, b := range blind {
+			if !slices.Contains(o.Blind, b) {
+				o.Blind = append(o.Blind, b)
+			}
+		}
+	}
 }
 
 func (a *app) readObservation(w *watching) (*record.Observation, error) {
@@ -104,8 +141,18 @@ func (a *app) readObservation(w *watching) (*record.Observation, error) {
 		c.Add(filterInterval(iv, w.filter))
 	}
 	t, _ := r.Trailer()
-	o := c.Finish(t)
+	o := c.Finish(filterTrailer(t, w.filter))
 	return &o, nil
+}
+
+// filterTrailer leaves out the counters and facts of namespaces that the
+// filter does not ask for, and keeps those of the whole host.
+func filterTrailer(t record.Trailer, f observe.Filter) record.Trailer {
+	spaces := observe.Filter{NetNS: f.NetNS}
+	left := func(ns record.NetNS) bool { return ns.Inode != 0 && !spaces.Match(record.Key{NetNS: ns}) }
+	t.Counters = slices.DeleteFunc(t.Counters, func(c record.Counter) bool { return left(c.NetNS) })
+	t.Facts = slices.DeleteFunc(t.Facts, func(f record.Fact) bool { return left(f.NetNS) })
+	return t
 }
 
 // filterInterval leaves out what the filter does not ask for, and accounts
@@ -132,16 +179,16 @@ func filterInterval(iv record.Interval, f observe.Filter) record.Interval {
 }
 
 // verdict diagnoses and prints.
-func (a *app) verdict(o record.Observation, w *watching, fail record.Class) error {
-	k, err := loadKnowledge()
-	if err != nil {
-		return err
+func (a *app) verdict(o *record.Observation, k *diagnose.Knowledge, all bool, fail record.Class) error {
+	d := diagnose.Run(o, k, diagnose.Options{All: all})
+	if !slices.ContainsFunc(d.Findings, func(f record.Finding) bool { return f.Class.Shown() }) {
+		d.Counters = append(d.Counters, sinceBoot(o.Counters, k)...)
 	}
-	d := diagnose.Run(&o, k, diagnose.Options{All: w.all})
+	var err error
 	if a.json {
 		err = report.JSON(a.out, d)
 	} else {
-		err = report.Diagnosis(a.out, d, a.style(w.all))
+		err = report.Diagnosis(a.out, d, a.style(all))
 	}
 	if err != nil {
 		return err
@@ -150,6 +197,21 @@ func (a *app) verdict(o record.Observation, w *watching, fail record.Class) erro
 		return &exitError{code: exitFinding}
 	}
 	return partial(d.Accounting)
+}
+
+// sinceBoot are the counters of loss that did not move and are not 0, the
+// greatest first.
+func sinceBoot(cs []record.Counter, k *diagnose.Knowledge) []record.Counter {
+	var out []record.Counter
+	for _, c := range cs {
+		m, ok := k.Counter(c.Name)
+		if ok && m.Kind == "loss" && c.Delta == 0 && c.After > 0 {
+			c.Station, c.ExplainedBy = string(m.Station), []string{}
+			out = append(out, c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b record.Counter) int { return cmp.Compare(b.After, a.After) })
+	return out
 }
 
 // countdown shows on a terminal how long it still takes; the returned

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -123,8 +124,13 @@ func (a *app) progress() io.Writer {
 	return io.Discard
 }
 
-func loadKnowledge() (*diagnose.Knowledge, error) {
-	k, err := diagnose.Load(knowledge.FS)
+func loadKnowledge() (*diagnose.Knowledge, error) { return loaded(diagnose.Load) }
+
+// loadTriage reads as much of it as classing drops needs.
+func loadTriage() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadTriage) }
+
+func loaded(load func(fs.FS) (*diagnose.Knowledge, error)) (*diagnose.Knowledge, error) {
+	k, err := load(knowledge.FS)
 	if err != nil {
 		return nil, fmt.Errorf("read built-in knowledge: %w", err)
 	}

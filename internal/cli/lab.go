@@ -52,7 +52,8 @@ Everything is removed afterwards; the host's own network is not touched.`,
 	run := &cobra.Command{
 		Use: "run NAME", Short: "Reproduce a loss and diagnose it",
 		Long: `run reproduces the loss NAME, diagnoses it, and compares what was counted with
-what is known to have been lost. Exit status 1 means that they differ.`,
+what is known to have been lost, and the cause with the one that was provoked.
+Exit status 1 means that they differ.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(errors.New("lab run: name one scenario; `whydrop lab list` names them all"))
@@ -100,6 +101,14 @@ func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int) (err erro
 	if err != nil {
 		return err
 	}
+	k, err := loadKnowledge()
+	if err != nil {
+		return err
+	}
+	var host kernel.Host
+	if _, running, err := host.Identity(); err == nil && !want.WorksOn(running.Release) {
+		return &exitError{exitUnavailable, fmt.Errorf("lab %s: not on Linux %s: %s", s.Name, running.Release, want.Why)}
+	}
 	setup, err := s.Prepare(ctx)
 	if err != nil {
 		return &exitError{exitUnavailable, fmt.Errorf("%w (the lab needs root)", err)}
@@ -109,14 +118,14 @@ func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int) (err erro
 	if err != nil {
 		return err
 	}
-	k, err := loadKnowledge()
-	if err != nil {
-		return err
-	}
+	ask(&o, k)
 	r := labResult{
 		SchemaVersion: record.SchemaVersion, Scenario: s.Name,
 		Truth: truth.Drops, Counted: o.Accounting.DropsAggregated, Evidence: truth.Evidence,
 		Diagnosis: diagnose.Run(&o, k, diagnose.Options{All: true}),
+	}
+	if want.Silent() {
+		r.Counted = byCounters(r.Diagnosis)
 	}
 	r.Mismatch = mismatch(r, o.Counts, want)
 	if a.json {
@@ -133,8 +142,8 @@ func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int) (err erro
 // observeLab watches the scenario's namespace while it loses packets.
 func observeLab(ctx context.Context, setup *lab.Setup, packets int) (record.Observation, lab.Truth, error) {
 	s, err := observe.Start(observe.Options{
-		Filter:  observe.Filter{NetNS: []string{strconv.FormatUint(uint64(setup.NetNS), 10)}},
-		Program: release,
+		Filter:   observe.Filter{NetNS: []string{strconv.FormatUint(uint64(setup.NetNS), 10)}},
+		Counters: true, Program: release,
 	})
 	if err != nil {
 		return record.Observation{}, lab.Truth{}, err
@@ -172,13 +181,54 @@ func mismatch(r labResult, counts []record.Count, want lab.Expectation) []string
 		}
 	}
 	for _, f := range r.Diagnosis.Findings {
-		// Without reasons a place can be known, but not who asked for it.
-		class := f.Class == want.Class || len(f.Reasons) == 0
-		if !class || f.Station != want.Station {
+		if f.Class != want.Class || f.Station != want.Station {
 			list = append(list, fmt.Sprintf("%s at %s, want %s at %s", f.Class, f.Station, want.Class, want.Station))
 		}
+		if slices.Contains(want.Forbidden, f.Cause) {
+			list = append(list, "found "+f.Cause+", which only looks like it")
+		}
+	}
+	if want.Cause != "" {
+		list = append(list, mismatchedCause(r, want)...)
 	}
 	return list
+}
+
+// mismatchedCause compares the first finding with the truth.
+func mismatchedCause(r labResult, want lab.Expectation) []string {
+	if len(r.Diagnosis.Findings) == 0 {
+		return []string{"found nothing, want " + want.Cause}
+	}
+	var list []string
+	f := r.Diagnosis.Findings[0]
+	if f.Cause != want.Cause {
+		list = append(list, fmt.Sprintf("cause %s, want %s", f.Cause, want.Cause))
+	}
+	if f.Drops != r.Truth {
+		list = append(list, fmt.Sprintf("%s has %d, lost %d", f.Cause, f.Drops, r.Truth))
+	}
+	if by := lostBy(want); f.LostBy != by {
+		list = append(list, fmt.Sprintf("%s found by %s, want %s", f.Cause, f.LostBy, by))
+	}
+	return list
+}
+
+// lostBy says what a scenario is to be found by.
+func lostBy(want lab.Expectation) string {
+	if want.Silent() {
+		return "counters"
+	}
+	return "drops"
+}
+
+// byCounters is what was lost without a drop event.
+func byCounters(d record.Diagnosis) (n uint64) {
+	for _, f := range d.Findings {
+		if f.LostBy == "counters" {
+			n += f.Drops
+		}
+	}
+	return n
 }
 
 func (a *app) printLab(s lab.Scenario, r labResult) error {

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // asWhydrop in the environment makes the test binary behave as whydrop, so
@@ -26,6 +28,17 @@ type result struct {
 	code     int
 }
 
+// patience bounds every process: one that hangs is killed, and what it has
+// said so far is looked at.
+const patience = 3 * time.Minute
+
+// bounded is a context for a process.
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // command makes a whydrop process that is not started yet.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
@@ -33,7 +46,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.CommandContext(t.Context(), self, args...)
+	c := exec.CommandContext(bounded(t), self, args...)
 	c.Env = append(os.Environ(), asWhydrop+"=1")
 	return c
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/internal/observe"
 	"github.com/whydrop/whydrop/internal/report"
 	"github.com/whydrop/whydrop/record"
@@ -21,9 +23,10 @@ func (a *app) recordCommand() *cobra.Command {
 		Use:   "record -w FILE",
 		Short: "Watch and write a file, to be read on any machine",
 		Long: `record watches until it is interrupted, or for --duration, and writes what it
-sees to a file. "whydrop diagnose -r FILE" and "whydrop watch -r FILE" read it,
-on any machine and without root. The file holds addresses and the first bytes
-of sampled packets.`,
+sees to a file, at its end also the counters and the settings that a diagnosis
+needs. "whydrop diagnose -r FILE" and "whydrop watch -r FILE" read it, on any
+machine and without root. The file holds addresses, the first bytes of sampled
+packets, and names of processes.`,
 		Example: `  whydrop record -w drops.whydrop --duration 1m
   whydrop diagnose -r drops.whydrop`,
 		Args: noArgs,
@@ -34,14 +37,18 @@ of sampled packets.`,
 			if err := checkDurations(map[string]time.Duration{"duration": w.duration, "interval": interval}); err != nil {
 				return err
 			}
+			k, err := loadKnowledge()
+			if err != nil {
+				return err
+			}
 			s, err := observe.Start(observe.Options{
-				Interval: interval, Duration: w.duration, Filter: w.filter, Rich: true, Program: release,
+				Interval: interval, Duration: w.duration, Filter: w.filter, Rich: true, Counters: true, Program: release,
 			})
 			if err != nil {
 				return err
 			}
 			defer s.Close()
-			return a.write(c, s, file)
+			return a.write(c.Context(), s, file, k)
 		},
 	}
 	w.filterFlags(c)
@@ -52,7 +59,7 @@ of sampled packets.`,
 }
 
 // write records a session into a file.
-func (a *app) write(c *cobra.Command, s *observe.Session, path string) (err error) {
+func (a *app) write(ctx context.Context, s *observe.Session, path string, k *diagnose.Knowledge) (err error) {
 	out := a.out
 	if path != "-" {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -72,8 +79,10 @@ func (a *app) write(c *cobra.Command, s *observe.Session, path string) (err erro
 	}
 	progress := a.progress()
 	var total record.Accounting
-	err = s.Run(c.Context(), func(iv record.Interval) error {
+	keep := newKeeper(s.Header())
+	err = s.Run(ctx, func(iv record.Interval) error {
 		total.Add(iv.Accounting)
+		keep.add(iv)
 		fmt.Fprintf(progress, "\r%d drops, %d samples; Ctrl-C ends the recording ", total.DropsSeen, total.Samples)
 		return w.Interval(iv)
 	})
@@ -81,7 +90,7 @@ func (a *app) write(c *cobra.Command, s *observe.Session, path string) (err erro
 	if err != nil {
 		return err
 	}
-	if err := w.Close(s.Trailer()); err != nil {
+	if err := w.Close(keep.finish(s.Trailer(), k)); err != nil {
 		return err
 	}
 	if a.json && path != "-" {
@@ -94,6 +103,40 @@ func (a *app) write(c *cobra.Command, s *observe.Session, path string) (err erro
 		fmt.Fprintf(a.err, "%d drops and %d samples in %s\n", total.DropsSeen, total.Samples, path)
 	}
 	return partial(total)
+}
+
+// keeper remembers of a recording what says which facts are wanted at its end.
+type keeper struct {
+	collector *record.Collector
+	keys      int
+}
+
+// What a keeper remembers at most.
+const (
+	keptSamples = 2000
+	keptKeys    = 50_000
+)
+
+func newKeeper(h record.Header) *keeper {
+	k := &keeper{collector: record.NewCollector(h)}
+	k.collector.MaxSamples = keptSamples
+	return k
+}
+
+func (k *keeper) add(iv record.Interval) {
+	if k.keys >= keptKeys {
+		iv.Counts, iv.Samples = nil, nil
+	}
+	k.collector.Add(iv)
+	k.keys = len(k.collector.Finish(record.Trailer{}).Counts)
+}
+
+// finish adds the facts to what ends the recording.
+func (k *keeper) finish(t record.Trailer, knowledge *diagnose.Knowledge) record.Trailer {
+	o := k.collector.Finish(t)
+	ask(&o, knowledge)
+	t.Facts, t.Blind = o.Facts, o.Blind
+	return t
 }
 
 // partial is the error of exit code 4 where drops were counted without their

@@ -88,7 +88,7 @@ type viewer struct {
 }
 
 func (a *app) newViewer(w *watchFlags) (*viewer, error) {
-	k, err := loadKnowledge()
+	k, err := loadTriage()
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,34 @@ import (
 	"github.com/whydrop/whydrop/record"
 )
 
+// console takes what a process prints and can be looked at meanwhile.
+type console struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.b.Write(p)
+}
+
+func (c *console) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.b.String()
+}
+
+// await fails the test if the words are not printed within a minute.
+func (c *console) await(t *testing.T, words string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !strings.Contains(c.String(), words); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not printed within a minute: %q\n%s", words, c)
+		}
+	}
+}
+
 // diagnosed runs `whydrop diagnose -j` over the whole host.
 func diagnosed(t *testing.T, d time.Duration, during func()) record.Diagnosis {
 	t.Helper()
@@ -61,7 +89,7 @@ func TestIdleHost(t *testing.T) {
 	testkit.NeedRoot(t)
 	d := 30 * time.Second
 	if testing.Short() { // an emulated machine, which has no neighbours
-		d = 3 * time.Second
+		d = 2 * time.Second
 	}
 	quiet := diagnosed(t, d, func() {})
 	if len(quiet.Findings) != 0 {
@@ -215,10 +243,16 @@ func TestHostileNames(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"watch", "--each"}, {"watch"}, {"watch", "--each", "-j"}, {"diagnose", "--duration", "1s"}} {
+	for _, args := range [][]string{
+		{"watch", "--each"},
+		{"watch", "--interval", "200ms"},
+		{"watch", "--each", "-j"},
+		{"diagnose", "--duration", "1s"},
+	} {
 		args = append(args, "--netns", fmt.Sprint(host.Inode()))
 		c := command(t, args...)
-		var out, errOut bytes.Buffer
+		var out console
+		var errOut bytes.Buffer
 		c.Stdout, c.Stderr = &out, &errOut
 		begin(t, c)
 		err := peer.Do(func() error {
@@ -237,7 +271,7 @@ func TestHostileNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		if args[0] == "watch" {
-			time.Sleep(1200 * time.Millisecond)
+			out.await(t, "evil")
 			if err := c.Process.Signal(unix.SIGINT); err != nil {
 				t.Fatal(err)
 			}
@@ -275,10 +309,13 @@ func TestRecordAndRead(t *testing.T) {
 	}
 	recorded := func() bool {
 		b, err := os.ReadFile(path)
-		return err == nil && bytes.Contains(b, []byte(`"drops":40`))
+		_, rest, found := bytes.Cut(b, []byte(`"drops":40`))
+		return err == nil && found && bytes.Contains(rest, []byte("\n")) // a line may come in parts
 	}
-	for end := time.Now().Add(20 * time.Second); !recorded() && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
+	for end := time.Now().Add(time.Minute); !recorded(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the 40 drops are not in the file after a minute")
+		}
 	}
 	// Killed, it leaves a file that is good up to its last line.
 	if err := c.Process.Kill(); err != nil {

@@ -291,15 +291,39 @@ func (k *Knowledge) lintNames(c *Cause, checkFact func(kind, arg string) error) 
 		}
 	}
 	for _, r := range c.Requests {
-		kind, arg := splitRequest(r)
-		if strings.Contains(arg, "${") {
-			arg = "" // known only with an observation
-		}
-		if err := checkFact(kind, arg); err != nil && arg != "" {
+		if err := checkFact(splitRequest(fillIn(r))); err != nil {
 			problems = append(problems, fmt.Sprintf("cause.yaml: fact %q: %v", r, err))
 		}
 	}
 	return problems
+}
+
+// fillIn puts something in the place of each expression of a request, which is
+// known only with an observation.
+func fillIn(request string) string {
+	var b strings.Builder
+	for {
+		before, after, found := strings.Cut(request, "${")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		_, rest, _ := cutBrace(after)
+		switch kind, _ := splitRequest(b.String()); kind {
+		case "owner":
+			b.WriteString("1")
+		case "route", "neigh":
+			// The first expression is an address, a later one a device too.
+			if strings.HasSuffix(b.String(), kind+" ") || strings.HasSuffix(b.String(), "from ") {
+				b.WriteString("192.0.2.1")
+			} else {
+				b.WriteString("dev")
+			}
+		default:
+			b.WriteString("dev")
+		}
+		request = rest
+	}
 }
 
 // lintCases runs the cases and sees that the cause is found by one, and

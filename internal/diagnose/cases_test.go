@@ -1,20 +1,14 @@
 package diagnose_test
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
-	"path"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
-	"golang.org/x/tools/txtar"
-
 	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/knowledge"
-	"github.com/whydrop/whydrop/record"
 )
 
 func anyFact(string, string) error { return nil }
@@ -37,64 +31,6 @@ func TestCauses(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// caseFiles are the observations of all cases, by the file's name.
-func caseFiles(t *testing.T) map[string]*record.Observation {
-	t.Helper()
-	names, err := fs.Glob(knowledge.FS, "causes/*/cases/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]*record.Observation{}
-	for _, name := range names {
-		text, err := fs.ReadFile(knowledge.FS, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range txtar.Parse(text).Files {
-			if f.Name != "observation.json" {
-				continue
-			}
-			out[name] = new(record.Observation)
-			if err := json.Unmarshal(f.Data, out[name]); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-		}
-	}
-	return out
-}
-
-func causesOf(o *record.Observation, k *diagnose.Knowledge) []string {
-	var out []string
-	for _, f := range diagnose.Run(o, k, diagnose.Options{}).Findings {
-		out = append(out, f.Cause)
-	}
-	return out
-}
-
-// TestWithoutItsFolder takes each cause out of the knowledge base: its losses
-// become not known, never another cause's.
-func TestWithoutItsFolder(t *testing.T) {
-	whole := load(t)
-	cases := caseFiles(t)
-	for _, c := range whole.Causes() {
-		rest, err := diagnose.Load(without(t, func(name string) bool { return strings.HasPrefix(name, "causes/"+c.ID+"/") }))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, o := range cases {
-			before := causesOf(o, whole)
-			if !slices.Contains(before, c.ID) {
-				continue
-			}
-			for _, id := range causesOf(o, rest) {
-				if id != record.CauseNotKnown && !slices.Contains(before, id) {
-					t.Errorf("%s without %s: found %s", path.Join(path.Base(path.Dir(path.Dir(name))), path.Base(name)), c.ID, id)
-				}
-			}
-		}
 	}
 }
 

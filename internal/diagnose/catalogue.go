@@ -67,7 +67,8 @@ func loadStations(fsys fs.FS, k *Knowledge) error {
 		return nil
 	}
 	var f struct {
-		Next map[record.Station][]string `yaml:"next"`
+		Next   map[record.Station][]string `yaml:"next"`
+		Layers map[string]Layer            `yaml:"layers"`
 	}
 	if err := decodeStrict(fsys, name, &f); err != nil {
 		return err
@@ -77,9 +78,23 @@ func loadStations(fsys fs.FS, k *Knowledge) error {
 			return fmt.Errorf("%s: unknown station %q", name, s)
 		}
 	}
-	k.next = f.Next
+	for layer, l := range f.Layers {
+		if !slices.Contains(record.Stations(), l.RX) || !slices.Contains(record.Stations(), l.TX) {
+			return fmt.Errorf("%s: layer %s: unknown station", name, layer)
+		}
+	}
+	k.next, k.layers = f.Next, f.Layers
 	return nil
 }
+
+// Layer is where a layer that engineers speak of lies on the packet's way.
+type Layer struct {
+	RX record.Station `yaml:"rx"`
+	TX record.Station `yaml:"tx"`
+}
+
+// Layers maps the layers' names to their stations. It must not be changed.
+func (k *Knowledge) Layers() map[string]Layer { return k.layers }
 
 // Counter returns what is known about a counter.
 func (k *Knowledge) Counter(name string) (CounterMeaning, bool) {

@@ -2,6 +2,7 @@ package diagnose_test
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/knowledge"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -106,24 +108,28 @@ func TestEngine(t *testing.T) {
 		{"contradicted", []string{plain}, watched(a(9), moves("T.a", 0)), "one:9:possible"},
 		{"not checked", []string{plain}, watched(a(9)), "one:9:likely"},
 		{"with a filter the counter has more", []string{plain}, filtered, "one:5:certain"},
+		{"with a filter a sum has more", []string{cause("one", byReason+"evidence: [{name: sum, value: 'counter(\"T.a\")', expect: matches_drops(value), role: confirms}]\n")}, filtered, "one:5:certain"},
 		{"never verified", []string{strings.Replace(plain, `["6.18"]`, "[]", 1)}, watched(a(9), moves("T.a", 9)), "one:9:likely"},
 		{"no cause", nil, watched(a(9)), "not-known:9:possible"},
 		{"another reason", []string{plain}, watched([]record.Count{count("B", "f", 9)}), "not-known:9:possible"},
 		{"two alike", []string{plain, cause("two", byReason)}, watched(a(9), moves("T.a", 9)), "not-known:9:possible"},
 		{"the more specific", []string{plain, cause("two", "drops: [{reasons: [A], symbols: [f]}]\n")}, watched(a(9)), "two:9:likely"},
 		{
-			"shares", []string{shared("one", "T.a"), shared("two", "T.b")},
+			"shares",
+			[]string{shared("one", "T.a"), shared("two", "T.b")},
 			watched(a(9), moves("T.a", 4), moves("T.b", 5)), "two:5:likely one:4:likely",
 		},
 		{
-			"shares leave some", []string{shared("one", "T.a"), shared("two", "T.b")},
+			"shares leave some",
+			[]string{shared("one", "T.a"), shared("two", "T.b")},
 			watched(a(9), moves("T.a", 4), moves("T.b", 2)), "one:4:likely not-known:3:possible two:2:likely",
 		},
 		{
-			"share, and who takes the rest", []string{shared("one", "T.a"), cause("two", byReason)},
+			"share, and who takes the rest",
+			[]string{shared("one", "T.a"), cause("two", byReason)},
 			watched(a(9), moves("T.a", 4)), "two:5:likely one:4:likely",
 		},
-		{"a share that is not known, alone", []string{shared("one", "T.a")}, watched(a(9)), "one:9:possible"},
+		{"a share that is not known, alone", []string{shared("one", "T.a")}, watched(a(9)), "not-known:9:possible"},
 		{"shares that are not known", []string{shared("one", "T.a"), shared("two", "T.b")}, watched(a(9)), "not-known:9:possible"},
 		{"a share over two places", []string{shared("one", "T.a")}, watched([]record.Count{count("A", "f", 5), count("A", "g", 3)}, moves("T.a", 6)), "one:6:likely not-known:2:possible"},
 		{"needed and there", []string{needs}, withFact(watched(a(9), moves("T.a", 9)), fact("sysctl", "net/x", "1")), "one:9:certain"},
@@ -134,7 +140,8 @@ func TestEngine(t *testing.T) {
 		{"by sample", []string{syn}, sampled(watched(a(9), moves("T.a", 9)), 3, func(_ int, d *record.Drop) { d.Packet.TCPFlags = 2 }), "syn:9:certain"},
 		{"no sample", []string{syn}, watched(a(9), moves("T.a", 9)), "not-known:9:possible"},
 		{
-			"samples differ", []string{syn},
+			"samples differ",
+			[]string{syn},
 			sampled(watched(a(9), moves("T.a", 6)), 3, func(i int, d *record.Drop) { d.Packet.TCPFlags = uint16(2 * min(i, 1)) }),
 			"syn:6:likely not-known:3:possible",
 		},
@@ -303,5 +310,20 @@ func TestEngineOnAnything(t *testing.T) {
 		if a := d.Accounting; sum != total || a.DropsExplained+a.DropsUnexplained != total {
 			t.Fatalf("%d: findings have %d of %d drops, accounting %+v\n%+v", n, sum, total, a, counts)
 		}
+	}
+}
+
+// BenchmarkLoad reads the whole knowledge base, and what watch needs of it.
+func BenchmarkLoad(b *testing.B) {
+	for name, load := range map[string]func(fs.FS) (*diagnose.Knowledge, error){
+		"all": diagnose.Load, "triage": diagnose.LoadTriage,
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := load(knowledge.FS); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

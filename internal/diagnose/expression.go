@@ -35,11 +35,13 @@ type scope struct {
 	Ports          int    `expr:"ports"`
 	TopPortSamples int    `expr:"top_port_samples"`
 	Flows          int    `expr:"flows"`
-	Length         int    `expr:"length"`
-	TrueSize       int    `expr:"truesize"`
-	Inode          int    `expr:"inode"`
-	Owner          string `expr:"owner"`
-	Kernel         string `expr:"kernel"`
+	// Span is the time between the first and the last sample, in seconds.
+	Span     float64 `expr:"span"`
+	Length   int     `expr:"length"`
+	TrueSize int     `expr:"truesize"`
+	Inode    int     `expr:"inode"`
+	Owner    string  `expr:"owner"`
+	Kernel   string  `expr:"kernel"`
 
 	// The item of evidence that is being looked at.
 	Delta  int `expr:"delta"`
@@ -55,6 +57,7 @@ type scope struct {
 	Field   func(string, string) (any, error)      `expr:"field"`
 	Facts   func(string) ([]map[string]any, error) `expr:"facts"`
 	Near    func(any, any) (bool, error)           `expr:"near"`
+	Matches func(any) (bool, error)                `expr:"matches_drops"`
 	Has     func(string) bool                      `expr:"has"`
 }
 

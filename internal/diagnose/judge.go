@@ -145,12 +145,17 @@ func (m *matcher) expected(it *Item, s scope) (bool, error) {
 	delta, drops := float64(s.Delta), float64(s.Drops)
 	switch it.Expect {
 	case "equal":
-		// Drops that were filtered out are in the counter all the same.
-		return near(delta, drops) || m.b.o.Accounting.DropsFiltered > 0 && delta > drops, nil
+		return m.matches(delta, drops), nil
 	case "at-least":
 		return delta >= drops || near(delta, drops), nil
 	}
 	return it.expect.truth(s)
+}
+
+// matches says whether a counter counts the same as drops. Drops that were
+// filtered out are in the counter all the same.
+func (m *matcher) matches(counter, drops float64) bool {
+	return near(counter, drops) || m.b.o.Accounting.DropsFiltered > 0 && counter > drops
 }
 
 // finding turns an instance into what is reported of it; false where nothing
@@ -167,7 +172,7 @@ func (m *matcher) finding(in *instance) (record.Finding, bool) {
 	if c.lost != nil {
 		if n, err := c.lost.number(s); err == nil && n > f.Drops {
 			f.Drops, f.LostBy = n, "counters"
-			s.Drops = clamp(n)
+			s = m.scope(in, n)
 		}
 	}
 	if f.Drops == 0 {
@@ -263,7 +268,7 @@ func (m *matcher) weighAll(f *record.Finding, in *instance, s scope) {
 	slices.Sort(f.Unchecked)
 	f.Unchecked = slices.Compact(f.Unchecked)
 	switch {
-	case against > 0 || in.weak:
+	case against > 0:
 		f.Confidence = record.ConfidencePossible
 	case confirmed > 0 && open == 0 && len(in.cause.Verified) > 0 && !in.estimated:
 		f.Confidence = record.ConfidenceCertain

@@ -74,23 +74,34 @@ type Knowledge struct {
 	// counters by name; stations' hints.
 	counters map[string]CounterMeaning
 	next     map[record.Station][]string
+	layers   map[string]Layer
 }
 
 // Load reads reasons, locations, causes, counters and stations of fsys (knowledge.FS, or a
 // directory of the same form) and checks them. An error names the file and
 // the entry; a base that is only partly good is refused as a whole.
 func Load(fsys fs.FS) (*Knowledge, error) {
-	k := &Knowledge{reasons: map[string]meaning{}}
-	if err := loadReasons(fsys, k); err != nil {
-		return nil, fmt.Errorf("load knowledge: %w", err)
-	}
-	if err := loadRules(fsys, k); err != nil {
-		return nil, fmt.Errorf("load knowledge: %w", err)
+	k, err := LoadTriage(fsys)
+	if err != nil {
+		return nil, err
 	}
 	if err := loadCauses(fsys, k); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	if err := loadCatalogue(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	return k, nil
+}
+
+// LoadTriage is Load without causes and counters, for those who only class
+// drops: it takes a tenth of the time.
+func LoadTriage(fsys fs.FS) (*Knowledge, error) {
+	k := &Knowledge{reasons: map[string]meaning{}}
+	if err := loadReasons(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	if err := loadRules(fsys, k); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	return k, nil

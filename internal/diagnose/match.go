@@ -15,13 +15,11 @@ type instance struct {
 	cause *Cause
 	place place
 	// total are all drops that could be its own, drops those it was given.
-	total, drops, bytes uint64
-	portions            []given
-	samples             []*record.Drop
+	total, drops uint64
+	portions     []given
+	samples      []*record.Drop
 	// excluded: a condition that it needs does not hold.
 	excluded bool
-	// weak: it was given drops though its share is not known.
-	weak bool
 	// estimated: how many are its own is known from samples only.
 	estimated bool
 	// shares are what is left of the share of each pattern that has one.
@@ -275,7 +273,7 @@ func (m *matcher) assign() {
 			if n < 0 {
 				n = len(rest)
 			}
-			if !p.share(rest[:n], len(p.candidates) == 1) {
+			if !p.share(rest[:n]) {
 				break // ambiguous: what is left is not known
 			}
 			rest = rest[n:]
@@ -284,8 +282,9 @@ func (m *matcher) assign() {
 }
 
 // share gives a portion's drops to candidates of equal weight. It returns
-// false where these leave open whose the drops are.
-func (p *portion) share(tier []candidate, alone bool) bool {
+// false where these leave open whose the drops are, as a share that is not
+// known does.
+func (p *portion) share(tier []candidate) bool {
 	var all []candidate
 	open := false
 	for _, c := range tier {
@@ -297,9 +296,6 @@ func (p *portion) share(tier []candidate, alone bool) bool {
 			n := min(q.left, p.left)
 			q.left -= n
 			c.take(p, n)
-		case alone:
-			c.weak = true
-			c.take(p, p.left)
 		default:
 			open = true
 		}

@@ -14,6 +14,13 @@ func (m *matcher) scope(in *instance, drops uint64) scope {
 	}
 	s := *in.summary
 	s.Drops = clamp(drops)
+	s.Matches = func(v any) (bool, error) {
+		n, ok := toFloat(v)
+		if !ok {
+			return false, unknownf("matches_drops(%v): not a number", v)
+		}
+		return m.matches(n, float64(drops)), nil
+	}
 	if s.Seconds > 0 {
 		s.Rate = float64(drops) / s.Seconds
 	}
@@ -67,6 +74,7 @@ func (in *instance) summarise(s *scope) {
 	inodes := map[uint64]int{}
 	var top record.Flow
 	var inode uint64
+	s.Span = span(in.samples)
 	for _, d := range in.samples {
 		s.Length, s.TrueSize = max(s.Length, int(d.Length)), max(s.TrueSize, int(d.TrueSize))
 		if d.Socket != nil && d.Socket.Inode != 0 {
@@ -93,4 +101,16 @@ func (in *instance) summarise(s *scope) {
 		s.Src, s.SrcPort = top.Src.Addr().String(), int(top.Src.Port())
 		s.Dst, s.DstPort = top.Dst.Addr().String(), int(top.Dst.Port())
 	}
+}
+
+// span is the time between the first and the last sample, in seconds.
+func span(samples []*record.Drop) float64 {
+	var first, last uint64
+	for i, d := range samples {
+		if i == 0 || d.KernelTime < first {
+			first = d.KernelTime
+		}
+		last = max(last, d.KernelTime)
+	}
+	return float64(last-first) / 1e9
 }

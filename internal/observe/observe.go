@@ -7,6 +7,7 @@
 package observe
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,9 @@ type Options struct {
 	// Rich asks for more samples: as many as a person might read one by one.
 	Rich   bool
 	Filter Filter
+	// Counters reads the kernel's counters at the beginning and at the end,
+	// in the namespaces that Filter names, or in all.
+	Counters bool
 	// Program is the version of whydrop, for the record.
 	Program string
 }
@@ -65,8 +69,10 @@ type Session struct {
 	probe   *skbdrop.Probe
 	resolve *resolver
 	match   matcher
-	header  record.Header
-	trailer record.Trailer
+	// counters is nil where they are not asked for.
+	counters *counters
+	header   record.Header
+	trailer  record.Trailer
 	// stats are those already reported.
 	stats   skbdrop.Stats
 	pending record.Interval
@@ -123,6 +129,10 @@ func Start(opt Options) (*Session, error) {
 		s.resolve.symbols = symbols.symbols
 	}
 	s.since = s.probe.Attached()
+	if opt.Counters {
+		// Right after the first drop that is counted could have come.
+		s.counters = beginCounters(names, s.match.netns)
+	}
 	s.describe(host, args, reasons, symbols.err)
 	return s, nil
 }
@@ -165,22 +175,38 @@ func (s *Session) describe(host kernel.Host, args int, reasons *kernel.Reasons, 
 		src.State, src.Why = record.SourceDegraded, strings.Join(lacks, "; ")
 	}
 	h.Sources = []record.Source{src}
-	h.Blind = blind(args, symbolsErr, s.resolve.netns.HostError())
+	h.Blind = blind(args, s.counters != nil, symbolsErr, s.resolve.netns.HostError())
+}
+
+// books are the sources and what they did not see, as far as that is known.
+func (s *Session) books() ([]record.Source, []record.Blind) {
+	sources, blind := s.header.Sources, s.header.Blind
+	if s.counters == nil {
+		return sources, blind
+	}
+	return append(slices.Clone(sources), s.counters.lacks.source()), append(slices.Clone(blind), s.counters.lacks.blind()...)
 }
 
 // blind lists what this source cannot see on this host.
-func blind(args int, symbolsErr, hostErr error) []record.Blind {
-	list := []record.Blind{
-		{
-			What: "loss before there is an skb: full NIC rings, native XDP, hardware",
-			Why:  "no drop event exists",
-			Fix:  "compare `ip -s -s link` and `ethtool -S DEV`",
-		},
-		{
-			What: "SYNs refused by a full accept or SYN queue",
-			Why:  "the kernel frees them without a drop event",
-			Fix:  "compare ListenOverflows and ListenDrops of `nstat -az`",
-		},
+func blind(args int, counters bool, symbolsErr, hostErr error) []record.Blind {
+	list := []record.Blind{{
+		What: "loss before there is an skb, as far as the devices' common counters do not tell: native XDP, hardware",
+		Why:  "no drop event exists",
+		Fix:  "compare `ethtool -S DEV`",
+	}}
+	if !counters {
+		list = []record.Blind{
+			{
+				What: "loss before there is an skb: full NIC rings, native XDP, hardware",
+				Why:  "no drop event exists",
+				Fix:  "compare `ip -s -s link` and `ethtool -S DEV`",
+			},
+			{
+				What: "SYNs refused by a full accept or SYN queue",
+				Why:  "the kernel frees them without a drop event",
+				Fix:  "compare ListenOverflows and ListenDrops of `nstat -az`",
+			},
+		}
 	}
 	if args < 3 {
 		list = append(list, record.Blind{

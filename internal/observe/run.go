@@ -11,7 +11,11 @@ import (
 )
 
 // Header says what is known from the start.
-func (s *Session) Header() record.Header { return s.header }
+func (s *Session) Header() record.Header {
+	h := s.header
+	h.Sources, h.Blind = s.books()
+	return h
+}
 
 // Run watches and hands every interval to sink, until the context is done,
 // the duration or the number of intervals is over, or sink returns an error.
@@ -53,8 +57,11 @@ func (s *Session) Run(ctx context.Context, sink func(record.Interval) error) err
 	}
 }
 
-// finish detaches, then reports what came in until then.
+// finish reads the counters, detaches, then reports what came in until then.
 func (s *Session) finish(sink func(record.Interval) error) error {
+	if s.counters != nil {
+		s.trailer.Counters = s.counters.end()
+	}
 	err := s.probe.Detach()
 	err = errors.Join(err, s.collectSamples(), s.flush(sink))
 	return errors.Join(err, s.Close())
@@ -74,7 +81,7 @@ func (s *Session) Close() error {
 // Trailer says what was learned by the end. Call it after Run.
 func (s *Session) Trailer() record.Trailer {
 	t := s.trailer
-	t.Sources, t.Blind = s.header.Sources, s.header.Blind
+	t.Sources, t.Blind = s.books()
 	return t
 }
 

@@ -8,12 +8,9 @@ import (
 	"github.com/whydrop/whydrop/record"
 )
 
-// maxItems bounds the lines of one kind in a finding; -j has all of them.
-const maxItems = 5
-
 // Diagnosis prints d as text: the verdict in the first line, then the
-// findings with what, where and why, then the accounting and what could not
-// be seen.
+// findings with what, where, why and what to do, then the counters that no
+// finding explains, the accounting and what could not be seen.
 func Diagnosis(w io.Writer, d record.Diagnosis, s Style) error {
 	var b strings.Builder
 	// The verdict is one line however long it is: scripts read it.
@@ -24,6 +21,7 @@ func Diagnosis(w io.Writer, d record.Diagnosis, s Style) error {
 			writeFinding(&b, i+1, f, s)
 		}
 		b.WriteByte('\n')
+		writeCounters(&b, d, s)
 	}
 	writeBooks(&b, d.Accounting, d.Sources, d.Blind, s)
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -37,23 +35,41 @@ func verdict(d record.Diagnosis) string {
 	during := seconds(d.Window.Duration)
 	var loss uint64
 	var shown []record.Finding
+	what := "dropped"
 	for _, f := range d.Findings {
 		if f.Class.Shown() {
 			loss += f.Drops
 			shown = append(shown, f)
+			if byCounters(f) {
+				what = "lost" // not each of them was a drop event
+			}
 		}
 	}
 	unplaced := d.Accounting.MapFull + d.Accounting.DropsUnattributed
 	switch {
 	case len(shown) == 1:
-		return fmt.Sprintf("%s dropped in %s at %s: %s.",
-			plural(loss, "packet"), during, Clean(string(shown[0].Station)), subject(shown[0]))
+		return fmt.Sprintf("%s %s in %s at %s: %s.",
+			plural(loss, "packet"), what, during, Clean(string(shown[0].Station)), sentence(shown[0]))
 	case len(shown) > 1:
-		return fmt.Sprintf("%s dropped in %s: %s.", plural(loss, "packet"), during, places(shown))
+		return fmt.Sprintf("%s %s in %s: %s.", plural(loss, "packet"), what, during, places(shown))
 	case unplaced > 0:
 		return fmt.Sprintf("%s dropped in %s, and where is not known.", plural(unplaced, "packet"), during)
 	}
 	return noLoss(d, during)
+}
+
+func byCounters(f record.Finding) bool { return f.LostBy == "counters" }
+
+// known says whether a finding has a cause.
+func known(f record.Finding) bool { return f.Cause != record.CauseNotKnown && f.Cause != "" }
+
+// sentence says what a finding is about: the cause with its title, or what is
+// known without one.
+func sentence(f record.Finding) string {
+	if !known(f) || f.Title == "" {
+		return subject(f)
+	}
+	return subject(f) + ", " + strings.TrimSuffix(Clean(f.Title), ".")
 }
 
 // noLoss never says "no loss" alone: it says what was watched.
@@ -76,6 +92,9 @@ func noLoss(d record.Diagnosis, during string) string {
 	if a.DropsFiltered > 0 {
 		text += fmt.Sprintf("; %s filtered out", plural(a.DropsFiltered, "drop"))
 	}
+	if n := len(moved(d)); n > 0 {
+		text += fmt.Sprintf("; but %s of loss or pressure moved", plural(uint64(n), "counter"))
+	}
 	return text + "."
 }
 
@@ -97,58 +116,15 @@ func places(fs []record.Finding) string {
 	return strings.Join(parts, ", ")
 }
 
-// subject names a finding: by its reasons, else by its location.
+// subject names a finding: by its cause, its reasons, else by its location.
 func subject(f record.Finding) string {
 	switch {
+	case known(f):
+		return Clean(f.Cause)
 	case len(f.Reasons) > 0:
 		return Clean(strings.Join(f.Reasons, ", "))
 	case len(f.Locations) > 0:
 		return Clean(f.Locations[0])
 	}
 	return "not known"
-}
-
-func writeFinding(b *strings.Builder, n int, f record.Finding, s Style) {
-	head := fmt.Sprintf("%d. ", n)
-	indent := strings.Repeat(" ", len(head))
-	class := s.paint(f.Class, strings.ToUpper(Clean(string(f.Class))))
-	fmt.Fprintf(b, "%s%s at %s: %s  %s  %s", head, plural(f.Drops, "drop"), Clean(string(f.Station)), subject(f), class, rate(f.Rate))
-	if f.Direction != record.DirectionUnknown && f.Direction != "" {
-		b.WriteString("  " + Clean(string(f.Direction)))
-	}
-	b.WriteByte('\n')
-	wrap(b, indent, Clean(f.Title), s.width())
-
-	writeItems(b, indent, "device", f.Devices, s)
-	writeItems(b, indent, "netns", f.NetNS, s)
-	writeItems(b, indent, "owner", f.Owners, s)
-	var flows []string
-	for _, fl := range f.Flows {
-		flows = append(flows, flowShare(fl))
-	}
-	writeItems(b, indent, "flow", flows, s)
-	writeItems(b, indent, "location", f.Locations, s)
-	for _, e := range f.Evidence {
-		if e.Command != "" {
-			fmt.Fprintf(b, "%s%s%s\n", indent, field("count it"), Clean(e.Command))
-		}
-	}
-}
-
-func flowShare(f record.FlowShare) string {
-	return fmt.Sprintf("%s (%d of %s)", flowText(f.Flow), f.Samples, plural(f.Of, "sample"))
-}
-
-// writeItems prints one item a line, the kind in front of the first.
-func writeItems(b *strings.Builder, indent, kind string, items []string, s Style) {
-	for i, item := range items {
-		if i == maxItems {
-			fmt.Fprintf(b, "%s%sand %d more (-j lists them)\n", indent, field(""), len(items)-maxItems)
-			return
-		}
-		if i > 0 {
-			kind = ""
-		}
-		wrap(b, indent+field(kind), Clean(item), s.width())
-	}
 }

@@ -204,14 +204,12 @@ func TestColorAddsCodesAlone(t *testing.T) {
 // Names come from whoever may create a device, a namespace or a process.
 func TestHostileNamesArePrintedHarmlessly(t *testing.T) {
 	const evil = "\x1b]0;pwned\x07\u009b2J\u202e\xff\n"
-	spoil := func(v any) { spoilStrings(reflect.ValueOf(v).Elem(), evil) }
-
 	d := lossy()
-	spoil(&d)
+	spoil(&d, evil)
 	drop := each()[0]
-	spoil(&drop)
+	spoil(&drop, evil)
 	iv, classes := interval()
-	spoil(&iv)
+	spoil(&iv, evil)
 	total := report.Total{Sources: d.Sources, Blind: d.Blind}
 	outputs := map[string]func(io.Writer) error{
 		"diagnosis": func(w io.Writer) error { return report.Diagnosis(w, d, report.Style{All: true}) },
@@ -236,6 +234,9 @@ func TestHostileNamesArePrintedHarmlessly(t *testing.T) {
 		}
 	}
 }
+
+// spoil overwrites every string below what v points to.
+func spoil(v any, evil string) { spoilStrings(reflect.ValueOf(v).Elem(), evil) }
 
 // spoilStrings overwrites every string below v that is not empty.
 func spoilStrings(v reflect.Value, evil string) {

@@ -1,0 +1,153 @@
+//go:build root
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/internal/testkit"
+	"github.com/whydrop/whydrop/record"
+)
+
+// busyFor is how long each of the two observations of a busy host takes.
+var busyFor = flag.Duration("busy", 10*time.Second, "how long TestBusyHost watches, twice")
+
+// TestBusyHost watches a host that closes connections, is scanned and hears
+// its network's noise. Nothing is lost there, and nothing is found; then a
+// service stops reading in the middle of it, and that is.
+func TestBusyHost(t *testing.T) {
+	busy := testkit.NewBusy(t)
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	var rounds uint64
+	go func() {
+		var err error
+		rounds, err = busy.Run(ctx)
+		ran <- err
+	}()
+	defer stop()
+	watch := func(during func() error) record.Diagnosis {
+		o := watchBusy(t, busy, during)
+		k, err := loadKnowledge()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return diagnose.Run(&o, k, diagnose.Options{})
+	}
+	quiet := watch(func() error { return nil })
+	for _, f := range quiet.Findings {
+		if f.Class.Severity() >= record.ClassCapacity.Severity() {
+			t.Errorf("found on a healthy host: %s", text(t, quiet))
+			break
+		}
+	}
+	lossy := watch(func() error { return loseDatagrams(busy) })
+	if len(lossy.Findings) == 0 || lossy.Findings[0].Cause != "udp-rcvbuf" || lossy.Findings[0].Class != record.ClassCapacity {
+		t.Errorf("the loss in the middle of it was not found first: %s", text(t, lossy))
+	}
+	for _, f := range lossy.Findings[min(1, len(lossy.Findings)):] {
+		if f.Class.Severity() >= record.ClassCapacity.Severity() {
+			t.Errorf("found %s beside the one loss: %s", f.Cause, text(t, lossy))
+		}
+	}
+	stop()
+	if err := <-ran; err != nil {
+		t.Fatal(err)
+	}
+	var hidden uint64
+	for _, d := range []record.Diagnosis{quiet, lossy} {
+		hidden += d.Accounting.DropsHiddenExpected + d.Accounting.DropsHiddenBenign
+	}
+	// Each round frees at least ten packets.
+	if least := rounds * 10; hidden < least || hidden == 0 {
+		t.Errorf("%d frees counted as hidden in %d rounds, want %d", hidden, rounds, least)
+	}
+	t.Logf("%d expected frees hidden in %s of watching, %d rounds", hidden, 2**busyFor, rounds)
+}
+
+func text(t *testing.T, d record.Diagnosis) string {
+	t.Helper()
+	var b writer
+	if err := report.Diagnosis(&b, d, report.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	return "\n" + string(b)
+}
+
+type writer []byte
+
+func (w *writer) Write(b []byte) (int, error) { *w = append(*w, b...); return len(b), nil }
+
+// watchBusy observes both namespaces; during runs in the middle.
+func watchBusy(t *testing.T, busy *testkit.Busy, during func() error) record.Observation {
+	t.Helper()
+	var spaces []string
+	for _, ns := range []uint32{busy.Host.Inode(), busy.Peer.Inode()} {
+		spaces = append(spaces, strconv.FormatUint(uint64(ns), 10))
+	}
+	s, err := observe.Start(observe.Options{
+		Duration: *busyFor, Counters: true, Filter: observe.Filter{NetNS: spaces}, Program: release,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	done := make(chan error, 1)
+	time.AfterFunc(*busyFor/2, func() { done <- during() })
+	c := record.NewCollector(s.Header())
+	err = s.Run(t.Context(), func(iv record.Interval) error { c.Add(iv); return nil })
+	if err := errors.Join(err, <-done); err != nil {
+		t.Fatal(err)
+	}
+	o := c.Finish(s.Trailer())
+	k, err := loadKnowledge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(&o, k)
+	return o
+}
+
+// loseDatagrams sends more to a socket of the busy host than it holds.
+func loseDatagrams(busy *testkit.Busy) error {
+	const port, n = 7777, 200
+	var to *net.UDPConn
+	to2 := netip.AddrPortFrom(busy.HostAddr, port)
+	err := busy.Host.Do(func() error {
+		var err error
+		to, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(to2))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open lazy socket: %w", err)
+	}
+	if err := to.SetReadBuffer(4096); err != nil {
+		return err
+	}
+	err = busy.Peer.Do(func() error {
+		from, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to2))
+		if err != nil {
+			return err
+		}
+		for range n {
+			if _, werr := from.Write(make([]byte, 1000)); werr != nil {
+				return errors.Join(werr, from.Close())
+			}
+		}
+		return from.Close()
+	})
+	// The socket stays open until the namespace's end of watching.
+	time.AfterFunc(*busyFor, func() { _ = to.Close() })
+	return err
+}

@@ -1,0 +1,226 @@
+//go:build root
+
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/kernel"
+	"github.com/whydrop/whydrop/internal/lab"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/testkit"
+	"github.com/whydrop/whydrop/knowledge"
+	"github.com/whydrop/whydrop/record"
+)
+
+var updateCases = flag.Bool("update-cases", false, "write what the lab's losses were observed as into knowledge/causes/ID/cases/lab-KERNEL.txtar")
+
+// TestDiagnoseLab: each loss of the lab is found, with its true number, as the
+// cause that it is and as no other.
+func TestDiagnoseLab(t *testing.T) {
+	testkit.NeedRoot(t)
+	k, err := loadKnowledge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var host kernel.Host
+	_, running, err := host.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets := 50
+	if testing.Short() {
+		packets = 20
+	}
+	for _, s := range lab.List() {
+		t.Run(s.Name, func(t *testing.T) {
+			want, err := lab.Expected(s.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !want.WorksOn(running.Release) {
+				t.Skipf("not on %s: %s", running.Release, want.Why)
+			}
+			o, truth := labObservation(t, s, k, packets)
+			d := diagnose.Run(&o, k, diagnose.Options{All: true})
+			checkLab(t, d, want, truth)
+			if t.Failed() {
+				t.Log(evidenceOf(o, d))
+				return
+			}
+			pruned := prune(o, causesText(t))
+			checkLab(t, diagnose.Run(&pruned, k, diagnose.Options{All: true}), want, truth)
+			if *updateCases && !t.Failed() {
+				writeCase(t, s, want, pruned, diagnose.Run(&pruned, k, diagnose.Options{}))
+			}
+		})
+	}
+}
+
+// labObservation is a loss of the lab as `whydrop lab run` observes it.
+func labObservation(t *testing.T, s lab.Scenario, k *diagnose.Knowledge, packets int) (record.Observation, lab.Truth) {
+	t.Helper()
+	setup, err := s.Prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := setup.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	o, truth, err := observeLab(t.Context(), setup, packets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(&o, k)
+	return o, truth
+}
+
+// TestRecordKeepsTheEvidence: a file says the same, with the same confidence,
+// as the observation of which it was made.
+func TestRecordKeepsTheEvidence(t *testing.T) {
+	testkit.NeedRoot(t)
+	k, err := loadKnowledge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := lab.Find("udp-rcvbuf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup, err := s.Prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer setup.Close()
+	session, err := observe.Start(observe.Options{
+		Interval: 100 * time.Millisecond, Rich: true, Counters: true, Program: release,
+		Filter: observe.Filter{NetNS: []string{fmt.Sprint(setup.NetNS)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		if _, err := setup.Provoke(ctx, 20); err != nil {
+			t.Error(err)
+		}
+		stop()
+	}()
+	path := filepath.Join(t.TempDir(), "loss.whydrop")
+	a := &app{out: io.Discard, err: io.Discard}
+	if err := a.write(ctx, session, path, k); err != nil {
+		t.Fatal(err)
+	}
+	o, err := a.readObservation(&watching{file: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Counters) == 0 || len(o.Facts) == 0 {
+		t.Errorf("%d counters and %d facts in the file", len(o.Counters), len(o.Facts))
+	}
+	d := diagnose.Run(o, k, diagnose.Options{})
+	if len(d.Findings) != 1 || d.Findings[0].Cause != "udp-rcvbuf" || d.Findings[0].Drops != 20 ||
+		d.Findings[0].Confidence != record.ConfidenceCertain || len(d.Findings[0].Remedy) == 0 {
+		t.Errorf("the file says:\n%s", evidenceOf(*o, d))
+	}
+	if r := run(t, "diagnose", "-r", path); !strings.Contains(r.out, "udp-rcvbuf") || r.code != exitOK {
+		t.Errorf("%+v", r)
+	}
+}
+
+// checkLab compares a diagnosis with the truth and with what is expected.
+func checkLab(t *testing.T, d record.Diagnosis, want lab.Expectation, truth lab.Truth) {
+	t.Helper()
+	for _, problem := range mismatchedCause(labResult{Truth: truth.Drops, Diagnosis: d}, want) {
+		t.Error(problem)
+	}
+	for _, f := range d.Findings {
+		if slices.Contains(want.Forbidden, f.Cause) {
+			t.Errorf("found %s, which only looks like it", f.Cause)
+		}
+	}
+	if len(d.Findings) > 0 {
+		f := d.Findings[0]
+		if f.Class != want.Class || f.Station != want.Station {
+			t.Errorf("%s at %s, want %s at %s", f.Class, f.Station, want.Class, want.Station)
+		}
+	}
+}
+
+// evidenceOf is all that tells why a finding came out as it did.
+func evidenceOf(o record.Observation, d record.Diagnosis) string {
+	var b strings.Builder
+	for _, c := range o.Counts {
+		fmt.Fprintf(&b, "%d drops: %s at %s, device %v, %s\n", c.Drops, c.Reason.Name, c.Location, c.Device, c.Direction)
+	}
+	for _, c := range o.Counters {
+		if c.Delta > 0 {
+			fmt.Fprintf(&b, "%s +%d\n", c.Name, c.Delta)
+		}
+	}
+	for _, f := range o.Facts {
+		fmt.Fprintf(&b, "%s %s: %s %q %v %s\n", f.Kind, f.Request, f.Name, f.Value, f.Fields, f.Missing)
+	}
+	for _, f := range d.Findings {
+		fmt.Fprintf(&b, "found %s %s: %d by %s, %q\n  unchecked %q, next %q\n", f.Confidence, f.Cause, f.Drops, f.LostBy, f.Title, f.Unchecked, f.Next)
+		for _, e := range f.Evidence {
+			fmt.Fprintf(&b, "  %v %s %s %s\n", e.Supports, e.Name, e.Value, e.Says)
+		}
+	}
+	return b.String()
+}
+
+// causesText is all cause.yaml of the knowledge base.
+func causesText(t *testing.T) string {
+	t.Helper()
+	files, err := fs.Glob(knowledge.FS, "causes/*/cause.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, name := range files {
+		text, err := fs.ReadFile(knowledge.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(text)
+	}
+	return b.String()
+}
+
+// writeCase keeps an observation as a case of its cause.
+func writeCase(t *testing.T, s lab.Scenario, want lab.Expectation, o record.Observation, d record.Diagnosis) {
+	t.Helper()
+	dir := filepath.Join("..", "..", "knowledge", "causes", want.Cause)
+	if _, err := os.Stat(filepath.Join(dir, "cause.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	text := caseText(s.Title, want.Forbidden, o, d)
+	if text == nil {
+		t.Logf("no case: nothing of %s is shown, and nothing is forbidden", want.Cause)
+		return
+	}
+	path := filepath.Join(dir, "cases", "lab-"+shortRelease(o.Kernel.Release)+".txtar")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("wrote %s", path)
+}

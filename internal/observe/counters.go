@@ -1,0 +1,208 @@
+package observe
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/whydrop/whydrop/internal/counter"
+	"github.com/whydrop/whydrop/internal/netns"
+	"github.com/whydrop/whydrop/record"
+)
+
+// SourceCounters is the name of the source that the kernel's counters are.
+const SourceCounters = "counters"
+
+const (
+	// maxSpaces bounds the namespaces whose counters are read.
+	maxSpaces = 256
+	// maxCounters bounds the counters of an observation. One takes some 250
+	// bytes in a file, of which a line has at most 64 MiB.
+	maxCounters = 200_000
+	// maxReaders bounds the threads that read at the same time.
+	maxReaders = 4
+)
+
+// counters are the kernel's counters of the host and of each namespace that
+// can be entered, read when the watching begins and when it ends.
+type counters struct {
+	names *netns.Names
+	// only are the namespaces that are asked for; nil is all.
+	only map[uint32]bool
+	// known are those that were there at the beginning.
+	known  map[uint32]bool
+	host   counter.Snapshot
+	spaces []space
+	lacks  lacks
+}
+
+// space is a namespace with its counters.
+type space struct {
+	netns.Namespace
+	before, after counter.Snapshot
+	err           error
+}
+
+func (s *space) read() (snap counter.Snapshot) {
+	s.err = s.Do(func() error {
+		snap = counter.ReadNetNS()
+		return nil
+	})
+	return snap
+}
+
+func (s *space) label() string { return namespaceLabel(s.Name, s.Inode) }
+
+// namespaceLabel names a namespace as /proc/PID/ns/net does where it has no
+// name of its own.
+func namespaceLabel(name string, inode uint32) string {
+	return cmp.Or(name, fmt.Sprintf("net:[%d]", inode))
+}
+
+// beginCounters reads what the counters are now. It never fails: what cannot
+// be read is among the lacks.
+func beginCounters(names *netns.Names, only map[uint32]bool) *counters {
+	c := &counters{names: names, only: only, known: map[uint32]bool{}}
+	found, blind := names.List()
+	if only == nil {
+		for _, b := range blind {
+			c.lacks.add("counters in "+b.What, b.Why, b.Fix, "")
+		}
+	}
+	c.host = c.readHost(found)
+	for _, ns := range found {
+		c.known[ns.Inode] = true
+		if only == nil || only[ns.Inode] {
+			c.spaces = append(c.spaces, space{Namespace: ns})
+		}
+	}
+	if n := len(c.spaces) - maxSpaces; n > 0 {
+		c.spaces = c.spaces[:maxSpaces]
+		c.lacks.add(fmt.Sprintf("counters of %d further network namespaces", n),
+			fmt.Sprintf("those of at most %d are read", maxSpaces), "name the one in question with --netns", "")
+	}
+	c.each(func(s *space) { s.before = s.read() })
+	c.spaces = slices.DeleteFunc(c.spaces, func(s space) bool { return !c.could(&s, s.before) })
+	return c
+}
+
+// could notes what a read of a namespace lacks; false where all of it does.
+func (c *counters) could(s *space, snap counter.Snapshot) bool {
+	if s.err == nil {
+		c.lacks.snapshot(snap, s.label())
+		return true
+	}
+	why := s.err
+	if inner := errors.Unwrap(why); inner != nil {
+		why = inner // without the path, which is different for each
+	}
+	c.lacks.add("counters", why.Error(), "run as root", s.label())
+	return false
+}
+
+// readHost reads the counters of the whole host: in the host's namespace where
+// that can be entered, because some are to be seen there alone.
+func (c *counters) readHost(found []netns.Namespace) (snap counter.Snapshot) {
+	entered := len(found) > 0 && found[0].Name == netns.Host && found[0].Do(func() error {
+		snap = counter.ReadHost()
+		return nil
+	}) == nil
+	if !entered {
+		snap = counter.ReadHost()
+	}
+	c.lacks.snapshot(snap, "")
+	return snap
+}
+
+// each runs fn for every namespace, a few at a time.
+func (c *counters) each(fn func(*space)) {
+	next := make(chan *space)
+	var wg sync.WaitGroup
+	for range min(maxReaders, runtime.GOMAXPROCS(0), len(c.spaces)) {
+		wg.Go(func() {
+			for s := range next {
+				fn(s)
+			}
+		})
+	}
+	for i := range c.spaces {
+		next <- &c.spaces[i]
+	}
+	close(next)
+	wg.Wait()
+}
+
+// end reads again and returns what the counters did meanwhile: those of the
+// host, then those of each namespace.
+func (c *counters) end() []record.Counter {
+	found, _ := c.names.List()
+	now := map[uint32]netns.Namespace{}
+	for _, ns := range found {
+		now[ns.Inode] = ns
+	}
+	c.turnover(now)
+	list := counter.Diff(c.host, c.readHost(found), record.NetNS{})
+	c.each(func(s *space) { s.after = s.read() })
+	for i := range c.spaces {
+		if s := &c.spaces[i]; c.could(s, s.after) {
+			list = append(list, counter.Diff(s.before, s.after, record.NetNS{Inode: s.Inode, Name: s.Name})...)
+		}
+	}
+	return c.bounded(list)
+}
+
+// turnover leaves out the namespaces that are gone and says which have come.
+// The others may have to be entered another way than at the beginning: the
+// process that led there may have ended.
+func (c *counters) turnover(now map[uint32]netns.Namespace) {
+	gone := 0
+	c.spaces = slices.DeleteFunc(c.spaces, func(s space) bool {
+		_, there := now[s.Inode]
+		if !there {
+			gone++
+		}
+		return !there
+	})
+	for i := range c.spaces {
+		c.spaces[i].Namespace = now[c.spaces[i].Inode]
+	}
+	came := 0
+	for inode := range now {
+		if !c.known[inode] && (c.only == nil || c.only[inode]) {
+			came++
+		}
+	}
+	if gone > 0 {
+		c.lacks.pass(fmt.Sprintf("counters of %d network namespaces that went away meanwhile", gone),
+			"they went with the namespace")
+	}
+	if came > 0 {
+		c.lacks.pass(fmt.Sprintf("counters of %d network namespaces that came meanwhile", came),
+			"nothing is known of them from before")
+	}
+}
+
+// bounded leaves out counters that did not move, the last ones first, where
+// there are too many.
+func (c *counters) bounded(list []record.Counter) []record.Counter {
+	over := len(list) - maxCounters
+	if over <= 0 {
+		return list
+	}
+	c.lacks.add("counters that did not move, as far as they were too many",
+		fmt.Sprintf("%d counters were read, at most %d are kept", len(list), maxCounters), "name a network namespace with --netns", "")
+	kept := make([]record.Counter, 0, maxCounters)
+	for i := len(list) - 1; i >= 0; i-- {
+		switch {
+		case over > 0 && list[i].Delta == 0:
+			over--
+		case len(kept) < maxCounters:
+			kept = append(kept, list[i])
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
