@@ -6,7 +6,64 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/whydrop/whydrop/internal/lab/netlab"
 )
+
+// table is a value of /proc/net/FILE of the host, snmp or netstat.
+func (t *topology) table(file, table, field string) (counter, error) {
+	return t.tableOf(t.host, file, table, field)
+}
+
+// tableOf is such a value of any of the namespaces.
+func (t *topology) tableOf(ns *netlab.Namespace, file, table, field string) (counter, error) {
+	f, err := ns.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("open counters: %w", err)
+	}
+	t.onClose(f.Close)
+	return tableCounter(f, table, field), nil
+}
+
+// countVanished makes those packets the loss that came into IP and were neither
+// delivered nor forwarded, for losses that the kernel does not count: nothing
+// else may get lost in the namespace then.
+func (r *rig) countVanished(t *topology) error {
+	var c [3]counter
+	for i, field := range []string{"InReceives", "InDelivers", "ForwDatagrams"} {
+		var err error
+		if c[i], err = t.table("snmp", "Ip", field); err != nil {
+			return err
+		}
+	}
+	r.count(difference(c[0], c[1:]...), "Ip.InReceives - Ip.InDelivers - Ip.ForwDatagrams",
+		"/proc/net/snmp", "nstat -az IpInReceives IpInDelivers IpForwDatagrams")
+	return nil
+}
+
+// difference counts what went in at the first and came out at none of the
+// others. They are read first, so that what passes meanwhile is not taken for
+// lost twice.
+func difference(in counter, out ...counter) counter {
+	return func() (uint64, error) {
+		var passed uint64
+		for _, c := range out {
+			v, err := c()
+			if err != nil {
+				return 0, err
+			}
+			passed += v
+		}
+		v, err := in()
+		if err != nil {
+			return 0, err
+		}
+		if v < passed {
+			return 0, fmt.Errorf("%d packets came out, but only %d went in", passed, v)
+		}
+		return v - passed, nil
+	}
+}
 
 // tableCounter is a value of an open /proc/net/snmp or /proc/net/netstat.
 func tableCounter(f io.ReaderAt, table, field string) counter {

@@ -72,3 +72,27 @@ func FuzzParseTable(f *testing.F) {
 		}
 	})
 }
+
+func TestDifference(t *testing.T) {
+	is := func(v uint64) counter { return func() (uint64, error) { return v, nil } }
+	broken := func() (uint64, error) { return 0, errNoCounter }
+	for _, c := range []struct {
+		name string
+		in   counter
+		out  []counter
+		want uint64
+		err  string
+	}{
+		{"nothing out", is(7), nil, 7, ""},
+		{"two ways out", is(7), []counter{is(2), is(4)}, 1, ""},
+		{"all out", is(7), []counter{is(7)}, 0, ""},
+		{"more out than in", is(7), []counter{is(5), is(3)}, 0, "8 packets came out, but only 7"},
+		{"unknown in", broken, nil, 0, "no such counter"},
+		{"unknown out", is(7), []counter{is(1), broken}, 0, "no such counter"},
+	} {
+		got, err := difference(c.in, c.out...)()
+		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %d, %v, want %d and %q", c.name, got, err, c.want, c.err)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,7 +28,22 @@ type Expectation struct {
 	Reasons []string `yaml:"reasons"`
 	// Symbols are the functions in which kernels drop the packet.
 	Symbols []string `yaml:"symbols"`
+	// Events is EventsNone where the kernel raises no drop event, and
+	// EventsSome, or empty, where it raises one for each packet lost.
+	Events string `yaml:"events"`
+	// Forbidden are ids of causes that look alike and must not be found.
+	Forbidden []string `yaml:"forbidden"`
+	// NotOn are the kernels, as "5.10", on which the scenario cannot work, and
+	// Why is the reason.
+	NotOn []string `yaml:"not_on"`
+	Why   string   `yaml:"why"`
 }
+
+// Values of Expectation.Events.
+const (
+	EventsNone = "none"
+	EventsSome = "some"
+)
 
 //go:embed expected/*.yaml
 var expectedFS embed.FS
@@ -73,12 +89,39 @@ func (e Expectation) check() error {
 		return fmt.Errorf("station %q: there is none", e.Station)
 	case !slices.Contains(directions, e.Direction):
 		return fmt.Errorf("direction %q: there is none", e.Direction)
-	case len(e.Symbols) == 0:
+	case e.Events != "" && e.Events != EventsNone && e.Events != EventsSome:
+		return fmt.Errorf("events %q: want %s or %s", e.Events, EventsNone, EventsSome)
+	case e.Silent() && len(e.Symbols)+len(e.Reasons) > 0:
+		return errors.New("reasons or symbols of events that there are none of")
+	case !e.Silent() && len(e.Symbols) == 0:
 		return errors.New("no symbols")
 	case slices.Contains(e.Symbols, "") || slices.Contains(e.Reasons, ""):
 		return errors.New("empty symbol or reason")
+	case slices.Contains(e.Forbidden, "") || slices.Contains(e.Forbidden, e.Cause):
+		return errors.New("forbidden: an empty id, or the cause itself")
+	case (len(e.NotOn) == 0) != (e.Why == ""):
+		return errors.New("not_on and why go together")
+	}
+	for _, k := range e.NotOn {
+		if !release.MatchString(k) {
+			return fmt.Errorf("not_on %q: want a kernel such as 5.10", k)
+		}
 	}
 	return nil
+}
+
+var release = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
+
+// Silent says that no drop event is to be expected.
+func (e Expectation) Silent() bool { return e.Events == EventsNone }
+
+// WorksOn says whether the scenario can work on a kernel, named by its release
+// as uname(2) gives it. Where it cannot, Why says why.
+func (e Expectation) WorksOn(kernel string) bool {
+	return !slices.ContainsFunc(e.NotOn, func(k string) bool {
+		rest, ok := strings.CutPrefix(kernel, k)
+		return ok && (rest == "" || rest[0] < '0' || rest[0] > '9')
+	})
 }
 
 // Accepts says whether a drop counted under k, on whatever kernel, is one that

@@ -13,6 +13,10 @@ station: ip
 direction: rx
 reasons: [R1, R2]
 symbols: [f, g]
+events: some
+forbidden: [y]
+not_on: ["5.10"]
+why: it lacks z
 `
 
 func TestParseExpectation(t *testing.T) {
@@ -21,7 +25,7 @@ func TestParseExpectation(t *testing.T) {
 	}
 	for _, c := range []struct{ name, old, new, want string }{
 		{"unknown field", "cause:", "reason: [R]\ncause:", "field reason not found"},
-		{"second document", "symbols: [f, g]\n", "symbols: [f, g]\n---\ncause: y\n", "more than one"},
+		{"second document", "lacks z\n", "lacks z\n---\ncause: y\n", "more than one"},
 		{"empty", goodExpectation, "", "EOF"},
 		{"no cause", "cause: x\n", "", "no cause"},
 		{"class", "class: fault", "class: wrong", `class "wrong"`},
@@ -33,11 +37,42 @@ func TestParseExpectation(t *testing.T) {
 		{"empty symbol", "[f, g]", "[f, '']", "empty symbol"},
 		{"empty reason", "[R1, R2]", "['']", "empty symbol or reason"},
 		{"list expected", "[f, g]", "f", "cannot unmarshal"},
+		{"events", "events: some", "events: few", `events "few"`},
+		{"symbols of no events", "events: some", "events: none", "there are none of"},
+		{"forbids itself", "[y]", "[y, x]", "the cause itself"},
+		{"forbids nothing", "[y]", "['']", "empty id"},
+		{"no reason to exclude", "why: it lacks z\n", "", "go together"},
+		{"reason without kernel", "not_on: [\"5.10\"]\n", "", "go together"},
+		{"kernel", `"5.10"`, "before 6", `not_on "before 6"`},
 	} {
 		text := strings.Replace(goodExpectation, c.old, c.new, 1)
 		_, err := parseExpectation([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", c.name, err, c.want)
+		}
+	}
+}
+
+// A loss without events has neither reasons nor symbols.
+func TestSilentExpectation(t *testing.T) {
+	text := "cause: x\nclass: fault\nstation: ip\ndirection: rx\nevents: "
+	e, err := parseExpectation([]byte(text + "none\n"))
+	if err != nil || !e.Silent() {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if e, err := parseExpectation([]byte(text + "some\n")); err == nil || e.Silent() {
+		t.Errorf("events without symbols: %+v, %v", e, err)
+	}
+}
+
+func TestWorksOn(t *testing.T) {
+	e := Expectation{NotOn: []string{"5.1", "6.12"}}
+	for kernel, want := range map[string]bool{
+		"5.1": false, "5.1.3-generic": false, "5.1-rc2": false, "6.12.0": false, "6.12-cloud": false,
+		"5.10": true, "5.10.2": true, "5.0": true, "6.1.2": true, "6.120": true, "15.1": true,
+	} {
+		if got := e.WorksOn(kernel); got != want {
+			t.Errorf("%s: %v, want %v", kernel, got, want)
 		}
 	}
 }

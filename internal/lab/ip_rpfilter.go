@@ -36,8 +36,8 @@ func buildRPFilter(t *topology) (*rig, error) {
 	if err := t.host.Sysctl("net.ipv4.conf."+hostDevice+".rp_filter", "1"); err != nil {
 		return nil, err
 	}
-	r, err := newRig(t, foreign.Addr())
-	if err != nil {
+	r := newRig(t)
+	if err := r.sendUDP(t, t.peer, foreign.Addr(), hostNet.Addr()); err != nil {
 		return nil, err
 	}
 	return r, r.countIn(t, "netstat", "TcpExt", "IPReversePathFilter", "TcpExtIPReversePathFilter")

@@ -5,6 +5,33 @@
 // What whydrop should say about a scenario is written down apart from it, in
 // expected/NAME.yaml, so that neither is bent to fit the other.
 //
+// To add a scenario, write a file of its own with a function that returns a
+// Scenario, name it in List, and write expected/NAME.yaml. Its build function
+// gets a topology, adds to it what the loss needs (addresses, routes, rules,
+// with t.addFar a network behind the host), and returns a rig:
+//
+//   - r := newRig(t) is an empty one. Give it a generator: r.sendUDP (a UDP
+//     socket), r.sendFrame (a frame through a packet socket of the peer; build
+//     it with newPacket or serialize), r.connectTCP, or a function r.emit of
+//     your own that causes one loss each time it is called.
+//   - Give it a ground truth: r.countIn for a value of /proc/net/snmp or
+//     netstat, or r.count for any other number that grows by one with each
+//     loss: difference of two counters, dropsOfClsact, a rule's counter. It
+//     must count just before the packet is freed, on the receive path or in
+//     the sender's call, for then Provoke knows when it is over (rig.settle).
+//   - r.arm and r.disarm are for what has to be sent before, such as what
+//     fills a queue, and read after.
+//   - What must be removed goes to t.onClose. Devices, routes, rules, qdiscs
+//     and attached programs go away with their namespace.
+//   - A loss for which the kernel raises no event has Silent set, and says
+//     events: none in its expectation.
+//
+// Look at the scenario with bpftrace, its own namespace only, before writing
+// the expectation: nothing else may be dropped in the host's namespace, and
+// what is dropped elsewhere is not looked at. Things that disturb are ARP (use
+// permanent neighbours), IPv6 (is off), and packets merged or cut up on their
+// way (netlink.LinkSetGSOMaxSegs with 1 keeps TCP from it).
+//
 // The package must not touch the namespace it was started in, send a packet to
 // any real network, leave anything behind, or know how drops are observed.
 package lab
@@ -13,11 +40,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"sync"
 
-	"github.com/whydrop/whydrop/internal/lab/netlab"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -27,13 +52,33 @@ type Scenario struct {
 	Name string
 	// Title says in a sentence what is lost and why.
 	Title string
+	// Silent says that the kernel raises no drop event for this loss: what
+	// Provoke reports in Truth.Drops can only be seen in counters, and the
+	// number of events to expect is 0.
+	Silent bool
 
 	build func(*topology) (*rig, error)
 }
 
-// List returns every scenario, in the order of the packet's way.
+// List returns every scenario, in the order of the packet's way (that of
+// record.Stations).
 func List() []Scenario {
-	return []Scenario{ipRPFilter(), nfRuleDrop(), udpNoPort(), udpRcvBuf()}
+	return []Scenario{
+		xdpDrop(),
+		tcIngressDrop(),
+		bridgeSTPState(),
+		nfRuleDrop(), ctTableFull(),
+		ipMartianSource(), ipMartianDest(), ipRPFilter(), ipNotLocal(),
+		ipFwdNoRoute(), ipFwdBlackhole(), ipTTL(), ipMTUDF(),
+		l2OtherHost(), vlanUnconfigured(), ipHeader(), fragTimeout(), fragMemory(), ipUnknownProto(),
+		udpCsum(), udpNoPort(), tcpCsum(), tcpNoListener(), icmpBad(), icmpEchoIgnored(),
+		udpRcvBuf(), udpSockFilter(), tcpAcceptQueue(), tcpSynQueue(),
+		outNoRoute(),
+		nfOutputDrop(),
+		neighFailed(), neighQueueFull(),
+		tcEgressDrop(), qdiscFIFOLimit(), qdiscShaper(),
+		vethPeerMTU(), tunFullRing(),
+	}
 }
 
 // Find returns the scenario with that name. The error names those there are.
@@ -51,11 +96,14 @@ func Find(name string) (Scenario, error) {
 // Setup is a scenario that is ready to lose packets. Its methods may be called
 // by several goroutines; one runs at a time.
 type Setup struct {
-	// NetNS is the inode of the namespace in which the drops will happen.
+	// NetNS is the inode of the namespace in which the drops will happen: that
+	// of the host, which receives, forwards or sends the packets.
 	NetNS uint32
-	// Device is the name of the device on which the packets arrive there.
+	// Device is the name of the device through which the packets come into
+	// the host, or leave it where the host is the sender.
 	Device string
-	// Flow is the flow of every packet that will be lost.
+	// Flow is the flow of every packet that will be lost, and not valid where
+	// they have none in common.
 	Flow record.Flow
 
 	mu  sync.Mutex
@@ -65,7 +113,8 @@ type Setup struct {
 
 // Prepare makes the namespaces, devices, sockets and rules of the scenario. It
 // provokes no drop. It needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW. The
-// kernel may load the modules veth and nf_tables for it.
+// kernel may load modules for it: veth, and what the scenario is about, such
+// as nf_tables, sch_ingress or cls_bpf.
 func (s Scenario) Prepare(ctx context.Context) (*Setup, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", s.Name, err)
@@ -80,8 +129,8 @@ func (s Scenario) Prepare(ctx context.Context) (*Setup, error) {
 	}
 	return &Setup{
 		NetNS:  top.host.Inode(),
-		Device: hostDevice,
-		Flow:   record.Flow{Proto: protoUDP, Src: rig.src, Dst: rig.dst},
+		Device: rig.device,
+		Flow:   rig.flow,
 		top:    top,
 		rig:    rig,
 	}, nil
@@ -89,9 +138,10 @@ func (s Scenario) Prepare(ctx context.Context) (*Setup, error) {
 
 // Truth is what is known about a provoked loss without observing drops.
 type Truth struct {
-	// Sent is how many packets the generator sent, Delivered how many of them
-	// the receiving application read, and Drops how many were lost according
-	// to the kernel's own counter. Sent = Delivered + Drops.
+	// Sent is how many packets (for TCP: connections) the generator sent,
+	// Delivered how many of them the receiving application read, and Drops
+	// how many were lost according to the kernel's own counter.
+	// Sent = Delivered + Drops.
 	Sent      uint64
 	Delivered uint64
 	Drops     uint64
@@ -130,68 +180,4 @@ func (s *Setup) Close() error {
 	err := s.top.close()
 	s.top = nil
 	return err
-}
-
-// The network of every scenario: the peer sends to the host, and the host
-// loses the packets. The addresses are those of RFC 5737 for documentation.
-const (
-	hostDevice = "lab0"
-	peerDevice = "peer0"
-
-	protoUDP = 17
-)
-
-var (
-	hostNet = netip.MustParsePrefix("192.0.2.1/24")
-	peerNet = netip.MustParsePrefix("192.0.2.2/24")
-)
-
-// topology is two namespaces joined by a veth pair, and what was opened in
-// them.
-type topology struct {
-	host, peer *netlab.Namespace
-	closers    []func() error // run in reverse order
-}
-
-func newTopology() (*topology, error) {
-	t := new(topology)
-	if err := t.build(); err != nil {
-		return nil, errors.Join(err, t.close())
-	}
-	return t, nil
-}
-
-func (t *topology) build() error {
-	var err error
-	if t.host, err = netlab.New(); err != nil {
-		return err
-	}
-	t.onClose(t.host.Close)
-	if t.peer, err = netlab.New(); err != nil {
-		return err
-	}
-	t.onClose(t.peer.Close)
-	// A new namespace may start with the settings of the host that it is made
-	// on (net.core.devconf_inherit_init_net), so nothing is left to them.
-	for _, name := range []string{"all", "default"} {
-		if err := t.host.Sysctl("net.ipv4.conf."+name+".rp_filter", "0"); err != nil {
-			return err
-		}
-	}
-	return netlab.Veth(
-		netlab.End{NS: t.host, Name: hostDevice, Addr: hostNet},
-		netlab.End{NS: t.peer, Name: peerDevice, Addr: peerNet},
-	)
-}
-
-// onClose adds a function that close will call.
-func (t *topology) onClose(f func() error) { t.closers = append(t.closers, f) }
-
-func (t *topology) close() error {
-	var errs []error
-	for i := len(t.closers) - 1; i >= 0; i-- {
-		errs = append(errs, t.closers[i]())
-	}
-	t.closers = nil
-	return errors.Join(errs...)
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/whydrop/whydrop/record"
 )
 
 func TestFind(t *testing.T) {
@@ -31,6 +33,7 @@ func TestFind(t *testing.T) {
 // Every scenario has an expectation and every expectation a scenario.
 func TestExpectedComplete(t *testing.T) {
 	var scenarios, files []string
+	var stations []int
 	for _, s := range List() {
 		scenarios = append(scenarios, s.Name)
 		e, err := Expected(s.Name)
@@ -40,6 +43,13 @@ func TestExpectedComplete(t *testing.T) {
 		if e.Cause != s.Name {
 			t.Errorf("scenario %s expects cause %q", s.Name, e.Cause)
 		}
+		if e.Silent() != s.Silent {
+			t.Errorf("scenario %s: silent is %v, but its expectation says %v", s.Name, s.Silent, e.Silent())
+		}
+		stations = append(stations, slices.Index(record.Stations(), e.Station))
+	}
+	if !slices.IsSorted(stations) {
+		t.Errorf("scenarios are not in the order of the packet's way: %v, stations %v", scenarios, stations)
 	}
 	names, err := fs.Glob(expectedFS, "expected/*")
 	if err != nil {

@@ -19,12 +19,28 @@ func nfRuleDrop() Scenario {
 }
 
 func buildRuleDrop(t *topology) (*rig, error) {
-	r, err := newRig(t, peerNet.Addr())
+	r := newRig(t)
+	if err := r.sendUDP(t, t.peer, peerNet.Addr(), hostNet.Addr()); err != nil {
+		return nil, err
+	}
+	chain, err := t.nftChain("input", nftables.ChainHookInput)
 	if err != nil {
 		return nil, err
 	}
+	return r, r.countRule(chain, &expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+// nftChain is a base chain of the host, and the socket through which it is
+// used.
+type nftChain struct {
+	conn *nftables.Conn
+	*nftables.Chain
+}
+
+// nftChain makes a chain of type filter in the table "ip lab" of the host.
+func (t *topology) nftChain(name string, hook *nftables.ChainHook) (*nftChain, error) {
 	var conn *nftables.Conn
-	err = t.host.Do(func() error {
+	err := t.host.Do(func() (err error) {
 		conn, err = nftables.New(nftables.AsLasting())
 		return err
 	})
@@ -32,54 +48,48 @@ func buildRuleDrop(t *topology) (*rig, error) {
 		return nil, fmt.Errorf("open nftables socket: %w", err)
 	}
 	t.onClose(conn.CloseLasting)
-	chain, err := addDropRule(conn)
-	if err != nil {
-		return nil, err
-	}
-	r.lost = func() (uint64, error) { return ruleCounter(conn, chain) }
-	r.name = "nft " + chain.Table.Name + " " + chain.Name + " counter"
-	r.source = "nftables"
-	r.command = "nft list chain ip " + chain.Table.Name + " " + chain.Name
-	return r, nil
-}
-
-// addDropRule makes the rule "udp dport 7777 counter drop".
-func addDropRule(conn *nftables.Conn) (*nftables.Chain, error) {
-	chain := conn.AddChain(&nftables.Chain{
-		Name:     "input",
+	return &nftChain{conn, conn.AddChain(&nftables.Chain{
+		Name:     name,
 		Table:    conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "lab"}),
 		Type:     nftables.ChainTypeFilter,
-		Hooknum:  nftables.ChainHookInput,
+		Hooknum:  hook,
 		Priority: nftables.ChainPriorityFilter,
-	})
-	conn.AddRule(&nftables.Rule{
+	})}, nil
+}
+
+// countRule makes the rule "udp dport 7777 counter ACTION", and its counter
+// the one of the loss.
+func (r *rig) countRule(chain *nftChain, action expr.Any) error {
+	chain.conn.AddRule(&nftables.Rule{
 		Table: chain.Table,
-		Chain: chain,
+		Chain: chain.Chain,
 		Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protoUDP}},
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(dstPort)},
 			&expr.Counter{},
-			&expr.Verdict{Kind: expr.VerdictDrop},
+			action,
 		},
 	})
-	if err := conn.Flush(); err != nil {
-		return nil, fmt.Errorf("add nftables rule: %w", err)
+	if err := chain.conn.Flush(); err != nil {
+		return fmt.Errorf("add nftables rule: %w", err)
 	}
-	return chain, nil
+	r.count(chain.ruleCounter, "nft "+chain.Table.Name+" "+chain.Name+" counter", "nftables",
+		"nft list chain ip "+chain.Table.Name+" "+chain.Name)
+	return nil
 }
 
 // ruleCounter reads how many packets the chain's rule has counted.
-func ruleCounter(conn *nftables.Conn, chain *nftables.Chain) (uint64, error) {
-	rules, err := conn.GetRules(chain.Table, chain)
+func (c *nftChain) ruleCounter() (uint64, error) {
+	rules, err := c.conn.GetRules(c.Table, c.Chain)
 	if err != nil {
 		return 0, fmt.Errorf("read nftables rule: %w", err)
 	}
 	for _, rule := range rules {
 		for _, e := range rule.Exprs {
-			if c, ok := e.(*expr.Counter); ok {
-				return c.Packets, nil
+			if n, ok := e.(*expr.Counter); ok {
+				return n.Packets, nil
 			}
 		}
 	}

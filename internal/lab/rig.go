@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -20,22 +18,30 @@ const (
 	// net.core.netdev_max_backlog (1000) and the sender's buffer, so nothing
 	// is lost on the way to where the loss is wanted.
 	batch uint64 = 64
+	// held bounds the packets that the kernel holds to lose them later.
+	held uint64 = 1024
 	// defaultPatience is how long the kernel may take over one batch. A very
 	// busy host was seen to take 5 s.
 	defaultPatience = 20 * time.Second
-	// payload is the length of a generated datagram in bytes.
-	payload = 64
-
-	srcPort = 40000
-	dstPort = 7777
 )
 
 // rig is the part of a scenario that provokes the loss and measures it.
 type rig struct {
-	host     *netlab.Namespace
-	conn     *net.UDPConn // the generator's socket, bound to src
-	src, dst netip.AddrPort
+	host *netlab.Namespace
+	from *netlab.Namespace // where the generator is
+	flow record.Flow
+	// device is that of Setup.Device.
+	device string
+	// emit sends one packet that will be lost. It is called on a thread in the
+	// namespace from.
+	emit     func() error
 	patience time.Duration // with one batch
+	// taken counts the packets that the kernel has taken to lose them later.
+	// It is nil where it loses them at once.
+	taken counter
+	// calm settles after each batch too, where the end of one and the start of
+	// the next may not meet.
+	calm bool
 
 	// lost is the kernel's counter of this loss, with how evidence shows it.
 	lost                  counter
@@ -51,38 +57,25 @@ type rig struct {
 // counter reads a number of the kernel that only grows.
 type counter func() (uint64, error)
 
-// newRig opens the generator's socket, on src of the peer.
-func newRig(t *topology, src netip.Addr) (*rig, error) {
-	r := &rig{
-		host:     t.host,
-		src:      netip.AddrPortFrom(src, srcPort),
-		dst:      netip.AddrPortFrom(hostNet.Addr(), dstPort),
-		patience: defaultPatience,
-	}
-	err := t.peer.Do(func() error {
-		var err error
-		r.conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(r.src))
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open generator's socket: %w", err)
-	}
-	t.onClose(r.conn.Close)
-	return r, nil
+// newRig is a rig with neither a generator nor a counter.
+func newRig(t *topology) *rig {
+	return &rig{host: t.host, from: t.peer, device: hostDevice, patience: defaultPatience}
+}
+
+// count makes c the counter of the loss. Evidence shows it by that name, says
+// that it was read from source, and that command shows it.
+func (r *rig) count(c counter, name, source, command string) {
+	r.lost, r.name, r.source, r.command = c, name, source, command
 }
 
 // countIn makes a value of /proc/net/FILE the counter of the loss; nstat is
 // its name in nstat(8).
 func (r *rig) countIn(t *topology, file, table, field, nstat string) error {
-	f, err := t.host.Open(file)
+	c, err := t.table(file, table, field)
 	if err != nil {
-		return fmt.Errorf("open counters: %w", err)
+		return err
 	}
-	t.onClose(f.Close)
-	r.lost = tableCounter(f, table, field)
-	r.name = table + "." + field
-	r.source = "/proc/net/" + file
-	r.command = "nstat -az " + nstat
+	r.count(c, table+"."+field, "/proc/net/"+file, "nstat -az "+nstat)
 	return nil
 }
 
@@ -121,32 +114,59 @@ func (r *rig) run(ctx context.Context, n uint64) (sent uint64, err error) {
 			return sent, err
 		}
 	}
-	more, err := r.send(ctx, n, payload, r.lost)
+	more, err := r.lose(ctx, n)
 	return sent + more, errors.Join(err, r.settle())
 }
 
-// send sends n datagrams of size bytes. After each batch it waits until
-// handled has grown by the number sent so far. It returns that number.
-func (r *rig) send(ctx context.Context, n uint64, size int, handled counter) (sent uint64, err error) {
+// lose sends n packets and returns when all that were sent are lost.
+func (r *rig) lose(ctx context.Context, n uint64) (sent uint64, err error) {
+	if r.taken == nil {
+		return r.send(ctx, n, r.emit, r.lost)
+	}
+	for sent < n {
+		before, err := r.lost()
+		if err != nil {
+			return sent, err
+		}
+		some, err := r.send(ctx, min(held, n-sent), r.emit, r.taken)
+		sent += some
+		if err = errors.Join(err, await(r.lost, before+some, r.patience)); err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// send calls emit n times. After each batch it waits until handled has grown by
+// the number sent so far. It returns that number.
+func (r *rig) send(ctx context.Context, n uint64, emit func() error, handled counter) (sent uint64, err error) {
 	before, err := handled()
 	if err != nil {
 		return 0, err
 	}
-	data := make([]byte, size)
 	for sent < n {
 		if err := ctx.Err(); err != nil {
 			return sent, err
 		}
-		if err := r.conn.SetWriteDeadline(time.Now().Add(r.patience)); err != nil {
-			return sent, fmt.Errorf("set deadline of the generator: %w", err)
-		}
-		for range min(batch, n-sent) {
-			if _, err := r.conn.WriteToUDPAddrPort(data, r.dst); err != nil {
-				return sent, fmt.Errorf("send datagram to %s: %w", r.dst, err)
+		err := r.from.Do(func() error {
+			for range min(batch, n-sent) {
+				if err := emit(); err != nil {
+					return err
+				}
+				sent++
 			}
-			sent++
+			return nil
+		})
+		if err != nil {
+			return sent, err
 		}
 		if err := await(handled, before+sent, r.patience); err != nil {
+			return sent, err
+		}
+		if !r.calm {
+			continue
+		}
+		if err := r.settle(); err != nil {
 			return sent, err
 		}
 	}

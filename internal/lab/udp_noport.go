@@ -6,8 +6,8 @@ func udpNoPort() Scenario {
 		Name:  "udp-noport",
 		Title: "UDP datagrams to a port that nothing listens on",
 		build: func(t *topology) (*rig, error) {
-			r, err := newRig(t, peerNet.Addr())
-			if err != nil {
+			r := newRig(t)
+			if err := r.sendUDP(t, t.peer, peerNet.Addr(), hostNet.Addr()); err != nil {
 				return nil, err
 			}
 			return r, r.countIn(t, "snmp", "Udp", "NoPorts", "UdpNoPorts")

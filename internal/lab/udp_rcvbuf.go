@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -35,31 +36,33 @@ const (
 )
 
 func buildRcvBuf(t *topology) (*rig, error) {
-	r, err := newRig(t, peerNet.Addr())
-	if err != nil {
+	r := newRig(t)
+	if err := r.sendUDP(t, t.peer, peerNet.Addr(), hostNet.Addr()); err != nil {
 		return nil, err
 	}
 	if err := r.countIn(t, "snmp", "Udp", "RcvbufErrors", "UdpRcvbufErrors"); err != nil {
 		return nil, err
 	}
-	snmp, err := t.host.Open("snmp")
+	// Counted after the socket took the datagram: net/ipv4/ip_input.c,
+	// ip_protocol_deliver_rcu.
+	delivered, err := t.table("snmp", "Ip", "InDelivers")
 	if err != nil {
-		return nil, fmt.Errorf("open counters: %w", err)
+		return nil, err
 	}
-	t.onClose(snmp.Close)
-	s, err := listen(t.host, r.dst.Port())
+	filler, err := t.udpSender(t.peer, netip.AddrPortFrom(peerNet.Addr(), srcPort+1), r.flow.Dst)
+	if err != nil {
+		return nil, err
+	}
+	s, err := listen(t.host, r.flow.Dst.Port())
 	if err != nil {
 		return nil, err
 	}
 	t.onClose(s.close)
-	// Counted after the socket took the datagram: net/ipv4/ip_input.c,
-	// ip_protocol_deliver_rcu.
-	delivered := tableCounter(snmp, "Ip", "InDelivers")
 	r.arm = func(ctx context.Context) (uint64, error) {
 		if err := s.setBuffer(roomyRcvBuf); err != nil {
 			return 0, err
 		}
-		sent, err := r.send(ctx, fillers, fillerBytes, delivered)
+		sent, err := r.send(ctx, fillers, filler.datagrams(fillerBytes), delivered)
 		return sent, errors.Join(err, s.setBuffer(smallRcvBuf))
 	}
 	r.disarm = s.drain

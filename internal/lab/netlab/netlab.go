@@ -161,10 +161,19 @@ func writeSysctl(name, value string) error {
 	return nil
 }
 
-func (n *Namespace) up(device string) error {
+// Link is a device of the namespace as it is now, with its counters.
+func (n *Namespace) Link(device string) (netlink.Link, error) {
 	link, err := n.links.LinkByName(device)
 	if err != nil {
-		return fmt.Errorf("find device %s: %w", device, err)
+		return nil, fmt.Errorf("find device %s: %w", device, err)
+	}
+	return link, nil
+}
+
+func (n *Namespace) up(device string) error {
+	link, err := n.Link(device)
+	if err != nil {
+		return err
 	}
 	if err := n.links.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set device %s up: %w", device, err)

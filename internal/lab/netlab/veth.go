@@ -18,10 +18,13 @@ type End struct {
 	Addr netip.Prefix
 }
 
-// mac is a locally administered address made of the IPv4 address.
-func (e End) mac() net.HardwareAddr {
-	return append(net.HardwareAddr{0x02, 0}, e.Addr.Addr().AsSlice()...)
+// MAC is the address that Veth gives to the end with that IPv4 address: a
+// locally administered one made of it.
+func MAC(addr netip.Addr) net.HardwareAddr {
+	return append(net.HardwareAddr{0x02, 0}, addr.AsSlice()...)
 }
+
+func (e End) mac() net.HardwareAddr { return MAC(e.Addr.Addr()) }
 
 // Veth joins a and b with a veth pair and brings both ends up. They know each
 // other by a permanent neighbour entry: the first packet would otherwise be
@@ -58,9 +61,9 @@ func (e End) configure(other End) error {
 	if err := e.NS.AddAddr(e.Name, e.Addr); err != nil {
 		return err
 	}
-	link, err := e.NS.links.LinkByName(e.Name)
+	link, err := e.NS.Link(e.Name)
 	if err != nil {
-		return fmt.Errorf("find device %s: %w", e.Name, err)
+		return err
 	}
 	err = e.NS.links.NeighSet(&netlink.Neigh{
 		LinkIndex:    link.Attrs().Index,
@@ -80,9 +83,9 @@ func (e End) configure(other End) error {
 func (e End) awaitCarrier() error {
 	const patience, pause = 20 * time.Second, time.Millisecond
 	for end := time.Now().Add(patience); ; time.Sleep(pause) {
-		link, err := e.NS.links.LinkByName(e.Name)
+		link, err := e.NS.Link(e.Name)
 		if err != nil {
-			return fmt.Errorf("find device %s: %w", e.Name, err)
+			return err
 		}
 		if link.Attrs().OperState == netlink.OperUp {
 			return nil
@@ -95,9 +98,9 @@ func (e End) awaitCarrier() error {
 
 // AddAddr gives a device an address and its network.
 func (n *Namespace) AddAddr(device string, addr netip.Prefix) error {
-	link, err := n.links.LinkByName(device)
+	link, err := n.Link(device)
 	if err != nil {
-		return fmt.Errorf("find device %s: %w", device, err)
+		return err
 	}
 	if err := n.links.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
 		return fmt.Errorf("add address %s to %s: %w", addr, device, err)
@@ -107,9 +110,9 @@ func (n *Namespace) AddAddr(device string, addr netip.Prefix) error {
 
 // AddRoute sends a network out of a device.
 func (n *Namespace) AddRoute(network netip.Prefix, device string) error {
-	link, err := n.links.LinkByName(device)
+	link, err := n.Link(device)
 	if err != nil {
-		return fmt.Errorf("find device %s: %w", device, err)
+		return err
 	}
 	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(network), Scope: netlink.SCOPE_LINK}
 	if err := n.links.RouteAdd(route); err != nil {
