@@ -58,17 +58,17 @@ type place struct {
 }
 
 // counter sums up the entries of a counter: those of the device, else those
-// of the namespace, else those of the host.
+// of the namespace, else those of the host. Another device's are never taken
+// for those of p's device.
 func (b *base) counter(name string, p place) (record.Counter, bool) {
 	found := b.counters[numberKey{name, p.ns.Inode}]
-	if p.dev.Index != 0 {
-		own := slices.DeleteFunc(slices.Clone(found), func(c *record.Counter) bool { return c.Device.Index != p.dev.Index })
-		if len(own) > 0 {
-			found = own
-		}
-	}
 	if len(found) == 0 {
 		found = b.counters[numberKey{name, 0}]
+	}
+	if p.dev.Index != 0 {
+		found = slices.DeleteFunc(slices.Clone(found), func(c *record.Counter) bool {
+			return c.Device.Index != 0 && c.Device.Index != p.dev.Index
+		})
 	}
 	if len(found) == 0 {
 		return record.Counter{}, false

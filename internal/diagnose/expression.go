@@ -32,6 +32,7 @@ type scope struct {
 	Dst            string `expr:"dst"`
 	SrcPort        int    `expr:"sport"`
 	DstPort        int    `expr:"dport"`
+	DstMAC         string `expr:"dst_mac"`
 	Ports          int    `expr:"ports"`
 	TopPortSamples int    `expr:"top_port_samples"`
 	Flows          int    `expr:"flows"`

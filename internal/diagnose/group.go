@@ -44,19 +44,23 @@ func newGroup() *group {
 	}
 }
 
-// groups sorts counts into findings-to-be, the greatest first.
-func groups(o *record.Observation, counts []record.Count, verdicts []Verdict) []*group {
+// remains is what no cause took of a count, with what its samples say.
+type remains struct {
+	count   int // in the observation
+	drops   uint64
+	verdict Verdict
+	samples []*record.Drop
+}
+
+// groups sorts what remains into findings-to-be, the greatest first.
+func groups(o *record.Observation, names deviceNames, rest []remains) []*group {
 	byKey := map[groupKey]*group{}
-	bySite := map[record.Key]*group{}
-	names := learnNames(o)
 	var out []*group
-	for i, c := range counts {
-		if c.Drops == 0 {
-			continue
-		}
+	for _, r := range rest {
+		c := o.Counts[r.count]
 		key := groupKey{
 			reason: c.Reason.Name, subsystem: c.Reason.Subsystem,
-			symbol: symbolOrAddress(c.Location), Verdict: verdicts[i],
+			symbol: symbolOrAddress(c.Location), Verdict: r.verdict,
 		}
 		g, ok := byKey[key]
 		if !ok {
@@ -65,14 +69,11 @@ func groups(o *record.Observation, counts []record.Count, verdicts []Verdict) []
 			byKey[key] = g
 			out = append(out, g)
 		}
-		g.counts = append(g.counts, i)
-		bySite[site(c.Key)] = g
-		c.Key = names.fill(c.Key)
+		g.counts = append(g.counts, r.count)
+		c.Key, c.Drops = names.fill(c.Key), r.drops
 		g.add(c)
-	}
-	for i := range o.Samples {
-		if g, ok := bySite[site(o.Samples[i].Key)]; ok {
-			g.addSample(&o.Samples[i])
+		for _, d := range r.samples {
+			g.addSample(d)
 		}
 	}
 	slices.SortFunc(out, compareGroups)

@@ -98,28 +98,40 @@ func (m *matcher) causes() []result {
 // their reason or location is known for protocol life or noise.
 func (m *matcher) rest() []result {
 	o := m.b.o
-	verdicts := m.k.ClassifyCounts(o.Counts, o.Samples)
-	counts := slices.Clone(o.Counts)
 	could := map[int][]string{}
-	for i := range counts {
-		counts[i].Drops = 0
-	}
+	var rest []remains
 	for _, p := range m.portions {
-		counts[p.count].Drops += p.left
-		if p.left > 0 {
-			for _, c := range p.candidates {
-				could[p.count] = append(could[p.count], c.cause.ID)
-			}
+		if p.left == 0 {
+			continue
 		}
+		for _, c := range p.candidates {
+			could[p.count] = append(could[p.count], c.cause.ID)
+		}
+		rest = append(rest, remains{p.count, p.left, m.k.gravest(o.Counts[p.count].Key, p.samples), p.samples})
 	}
 	var out []result
-	for _, g := range groups(o, counts, verdicts) {
+	for _, g := range groups(o, m.names, rest) {
 		f := g.notKnown(o.Window)
 		f.Owners = m.owners(&instance{place: place{ns: g.space}}, g)
 		f.Next = m.k.whatNext(f, g, could)
 		out = append(out, result{f, g.drops, g.key.Known && !g.key.Class.Shown()})
 	}
 	return out
+}
+
+// gravest is the gravest verdict on samples of a key; without samples the key
+// alone decides.
+func (k *Knowledge) gravest(key record.Key, samples []*record.Drop) Verdict {
+	if len(samples) == 0 {
+		return k.Classify(key, nil)
+	}
+	worst := k.ClassifyDrop(samples[0])
+	for _, d := range samples[1:] {
+		if v := k.ClassifyDrop(d); compareVerdicts(v, worst) < 0 {
+			worst = v
+		}
+	}
+	return worst
 }
 
 // whatNext says where to look for a cause.

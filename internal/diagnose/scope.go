@@ -84,10 +84,16 @@ func (in *instance) summarise(s *scope) {
 				inode = d.Socket.Inode
 			}
 		}
-		if d.Packet == nil || !d.Packet.Flow.IsValid() {
+		if d.Packet == nil {
 			continue
 		}
+		if mac := d.Packet.DstMAC; mac != "" && (s.DstMAC == "" || mac < s.DstMAC) {
+			s.DstMAC = mac
+		}
 		f := d.Packet.Flow
+		if !f.IsValid() {
+			continue
+		}
 		flows[f]++
 		ports[f.Dst.Port()]++
 		s.TopPortSamples = max(s.TopPortSamples, ports[f.Dst.Port()])

@@ -26,7 +26,7 @@ func Wants(o *record.Observation, k *Knowledge) []record.FactRequest {
 		}
 		s := m.scope(in, in.total)
 		for _, t := range in.cause.requests {
-			if text, err := t.expand(s); err == nil {
+			if text, ok := t.request(s); ok {
 				kind, arg := splitRequest(text)
 				w.add(kind, arg, in.place.ns)
 			}
@@ -37,6 +37,21 @@ func Wants(o *record.Observation, k *Knowledge) []record.FactRequest {
 		w.add("owner", strconv.FormatUint(inode.inode, 10), inode.ns)
 	}
 	return w.list
+}
+
+// request fills in the expressions; false where one is not known or empty:
+// without samples there is no address to ask about.
+func (t *template) request(env any) (string, bool) {
+	for _, p := range t.parts {
+		if p.value == nil {
+			continue
+		}
+		if v, err := p.value.run(env); err != nil || format(v) == "" {
+			return "", false
+		}
+	}
+	text, err := t.expand(env)
+	return text, err == nil
 }
 
 // wishes is a list without repetitions.

@@ -3,6 +3,7 @@ package fact
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 )
@@ -124,6 +125,10 @@ func parseDevice(b []byte) (*device, error) {
 		switch t {
 		case unix.IFLA_IFNAME:
 			d.name = text(v)
+		case unix.IFLA_ADDRESS:
+			if len(v) == 6 {
+				d.fields["address"] = net.HardwareAddr(v).String()
+			}
 		case unix.IFLA_MTU:
 			put32(d.fields, "mtu", v)
 		case unix.IFLA_TXQLEN:

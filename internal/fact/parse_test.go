@@ -17,7 +17,7 @@ func nest(m message) []byte { return m }
 // linkMessage is a bridge's port with a program of XDP.
 func linkMessage() message {
 	return message{}.u8(0, 0).u16(1).u32(7).u32(unix.IFF_UP).u32(0).
-		text(unix.IFLA_IFNAME, "veth0").attr(unix.IFLA_MTU, num(1400)).attr(unix.IFLA_TXQLEN, num(1000)).
+		text(unix.IFLA_IFNAME, "veth0").attr(unix.IFLA_ADDRESS, []byte{2, 0, 0, 0, 0, 0xa}).attr(unix.IFLA_MTU, num(1400)).attr(unix.IFLA_TXQLEN, num(1000)).
 		attr(unix.IFLA_OPERSTATE, []byte{6}).attr(unix.IFLA_CARRIER, []byte{1}).attr(unix.IFLA_PROMISCUITY, num(1)).
 		attr(unix.IFLA_MASTER, num(3)).attr(unix.IFLA_LINK, num(8)).attr(unix.IFLA_LINK_NETNSID, num(2)).
 		attr(unix.IFLA_LINKINFO, nest(message{}.text(unix.IFLA_INFO_KIND, "veth"))).
@@ -30,7 +30,7 @@ func TestParseDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fields{
-		"kind": "veth", "mtu": "1400", "up": "1", "carrier": "1", "promiscuity": "1", "qlen": "1000", "xdp": "generic", "xdp_id": "41",
+		"address": "02:00:00:00:00:0a", "kind": "veth", "mtu": "1400", "up": "1", "carrier": "1", "promiscuity": "1", "qlen": "1000", "xdp": "generic", "xdp_id": "41",
 	}
 	if diff := gocmp.Diff(want, d.fields); diff != "" {
 		t.Error(diff)

@@ -63,7 +63,8 @@ func (t *topology) addBridge(port netlink.Link) (name string, err error) {
 	links := t.host.Links()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = bridgeDevice
-	if err := links.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+	snooping := false // with it the bridge itself sends reports
+	if err := links.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
 		return "", fmt.Errorf("add bridge %s: %w", bridgeDevice, err)
 	}
 	bridge, err := t.host.Link(bridgeDevice)

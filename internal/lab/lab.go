@@ -16,15 +16,21 @@
 //     your own that causes one loss each time it is called.
 //   - Give it a ground truth: r.countIn for a value of /proc/net/snmp or
 //     netstat, or r.count for any other number that grows by one with each
-//     loss: difference of two counters, dropsOfClsact, a rule's counter. It
-//     must count just before the packet is freed, on the receive path or in
-//     the sender's call, for then Provoke knows when it is over (rig.settle).
+//     loss: difference of two counters (t.received counts what comes to the
+//     device), r.countQdisc, r.countRule, t.txDropped. It must count just
+//     before the packet is freed, on the receive path or in the sender's call,
+//     for then Provoke knows when it is over (rig.settle).
+//     Where the kernel holds a packet for a while before it loses it, r.taken
+//     counts what it took; where the end of one batch and the start of the
+//     next may not meet, r.calm keeps them apart.
 //   - r.arm and r.disarm are for what has to be sent before, such as what
 //     fills a queue, and read after.
 //   - What must be removed goes to t.onClose. Devices, routes, rules, qdiscs
 //     and attached programs go away with their namespace.
 //   - A loss for which the kernel raises no event has Silent set, and says
 //     events: none in its expectation.
+//
+// A send that the kernel refuses is a loss too: failing wraps such a generator.
 //
 // Look at the scenario with bpftrace, its own namespace only, before writing
 // the expectation: nothing else may be dropped in the host's namespace, and
@@ -67,7 +73,7 @@ func List() []Scenario {
 		xdpDrop(),
 		tcIngressDrop(),
 		bridgeSTPState(),
-		nfRuleDrop(), ctTableFull(),
+		nfRuleDrop(), ctTableFull(), nfqueueNoListener(),
 		ipMartianSource(), ipMartianDest(), ipRPFilter(), ipNotLocal(),
 		ipFwdNoRoute(), ipFwdBlackhole(), ipTTL(), ipMTUDF(),
 		l2OtherHost(), vlanUnconfigured(), ipHeader(), fragTimeout(), fragMemory(), ipUnknownProto(),
@@ -114,7 +120,7 @@ type Setup struct {
 // Prepare makes the namespaces, devices, sockets and rules of the scenario. It
 // provokes no drop. It needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW. The
 // kernel may load modules for it: veth, and what the scenario is about, such
-// as nf_tables, sch_ingress or cls_bpf.
+// as nf_tables, sch_ingress, cls_bpf, sch_tbf, tun or bridge.
 func (s Scenario) Prepare(ctx context.Context) (*Setup, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", s.Name, err)
