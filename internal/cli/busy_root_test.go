@@ -27,6 +27,9 @@ var busyFor = flag.Duration("busy", 10*time.Second, "how long TestBusyHost watch
 // its network's noise. Nothing is lost there, and nothing is found; then a
 // service stops reading in the middle of it, and that is.
 func TestBusyHost(t *testing.T) {
+	if testing.Short() { // an emulated machine
+		*busyFor /= 3
+	}
 	busy := testkit.NewBusy(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)

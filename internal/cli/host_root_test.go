@@ -136,26 +136,45 @@ func objects(t *testing.T) (list []string) {
 	return list
 }
 
-// begin starts a watch and waits until its programs exist.
+// begin starts a watch and waits until its program is attached.
 func begin(t *testing.T, c *exec.Cmd) {
 	t.Helper()
-	gone(t) // the kernel frees what an earlier test used a moment later
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Process.Kill() })
-	every := 10 * time.Millisecond
-	if testing.Short() { // an emulated machine takes its time, and looking takes some of it
-		every = 50 * time.Millisecond
-	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(every) {
-		if strings.Contains(strings.Join(objects(t), " "), "link kfree_skb") {
-			return
-		}
-		if time.Now().After(end) {
+	for end := time.Now().Add(time.Minute); !attached(c.Process.Pid); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) { // an emulated machine takes its time
 			t.Fatal("no program is attached a minute after the start")
 		}
 	}
+}
+
+// attached says whether a process holds the link of a program that watches
+// kfree_skb.
+func attached(pid int) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		if kind, err := os.Readlink(fd); err != nil || kind != "anon_inode:bpf_link" {
+			continue
+		}
+		info, err := os.ReadFile(strings.Replace(fd, "/fd/", "/fdinfo/", 1))
+		_, rest, found := strings.Cut(string(info), "prog_id:")
+		var id uint32
+		if _, serr := fmt.Sscan(rest, &id); err != nil || !found || serr != nil {
+			continue
+		}
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+		if err != nil {
+			continue
+		}
+		about, err := p.Info()
+		p.Close()
+		if err == nil && strings.HasPrefix(about.Name, "kfree_skb") {
+			return true
+		}
+	}
+	return false
 }
 
 // gone checks that nothing is left within two seconds.
@@ -196,9 +215,22 @@ func TestNothingStaysBehind(t *testing.T) {
 	}
 }
 
-// copied puts a copy of the test binary where any user may run it.
-func copied(t *testing.T) string {
+// forAnyone is the test binary where any user may run it: where it is, or a
+// copy of it.
+func forAnyone(t *testing.T) string {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := true
+	for path := self; open && path != "/"; path = filepath.Dir(path) {
+		info, err := os.Stat(path)
+		open = err == nil && info.Mode().Perm()&0o005 == 0o005
+	}
+	if open {
+		return self
+	}
 	dir, err := os.MkdirTemp("/tmp", "whydrop-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +261,7 @@ func copied(t *testing.T) string {
 // asNobody makes a process of uid 65534 with these capabilities alone.
 func asNobody(t *testing.T, caps []uintptr, args ...string) *exec.Cmd {
 	t.Helper()
-	c := exec.CommandContext(bounded(t), copied(t), args...)
+	c := exec.CommandContext(bounded(t), forAnyone(t), args...)
 	c.Dir = "/"
 	c.Env = append(os.Environ(), asWhydrop+"=1", "HOME=/")
 	c.SysProcAttr = &syscall.SysProcAttr{
