@@ -28,7 +28,7 @@ func prune(o record.Observation, causes string) record.Observation {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	p := record.Observation{
 		SchemaVersion: o.SchemaVersion,
-		Kernel:        record.Kernel{Release: version(o.Kernel.Release), Machine: o.Kernel.Machine, KfreeSkbArgs: o.Kernel.KfreeSkbArgs, ReasonsFrom: o.Kernel.ReasonsFrom},
+		Kernel:        record.Kernel{Release: plainRelease(o.Kernel.Release), Machine: o.Kernel.Machine, KfreeSkbArgs: o.Kernel.KfreeSkbArgs, ReasonsFrom: o.Kernel.ReasonsFrom},
 		Window:        record.Window{Start: start, End: start.Add(o.Window.Duration), Duration: o.Window.Duration},
 		Sources:       o.Sources, Accounting: o.Accounting, Facts: o.Facts,
 	}
@@ -76,9 +76,9 @@ func fewSamples(all []record.Drop, n int) []record.Drop {
 	return few[:min(len(few), n)]
 }
 
-// version is 6.18.44 of 6.18.44-whatever: what a distribution adds may name a
+// plainRelease is 6.18.44 of 6.18.44-whatever: what a distribution adds may name a
 // machine.
-func version(release string) string {
+func plainRelease(release string) string {
 	v, _, _ := strings.Cut(release, "-")
 	return v
 }
