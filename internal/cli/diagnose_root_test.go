@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -223,4 +224,23 @@ func writeCase(t *testing.T, s lab.Scenario, want lab.Expectation, o record.Obse
 		t.Fatal(err)
 	}
 	t.Logf("wrote %s", path)
+}
+
+// TestLabRunAll: the command runs every scenario and says so, a line each.
+func TestLabRunAll(t *testing.T) {
+	testkit.NeedRoot(t)
+	r := run(t, "lab", "run", "all", "--packets", "7", "-j")
+	lines := strings.Split(strings.TrimSpace(r.out), "\n")
+	if r.code != exitOK || len(lines) != len(lab.List()) {
+		t.Fatalf("exit status %d, %d lines, %d scenarios: %s", r.code, len(lines), len(lab.List()), r.err)
+	}
+	for i, s := range lab.List() {
+		var l labResult
+		if err := json.Unmarshal([]byte(lines[i]), &l); err != nil {
+			t.Fatalf("%v\n%s", err, lines[i])
+		}
+		if l.Scenario != s.Name || l.Truth != 7 || l.Counted != 7 || len(l.Mismatch) != 0 {
+			t.Errorf("%s: lost %d, counted %d, mismatch %v", l.Scenario, l.Truth, l.Counted, l.Mismatch)
+		}
+	}
 }

@@ -50,10 +50,11 @@ Everything is removed afterwards; the host's own network is not touched.`,
 	}
 	packets := 100
 	run := &cobra.Command{
-		Use: "run NAME", Short: "Reproduce a loss and diagnose it",
+		Use: "run NAME|all", Short: "Reproduce a loss, or all of them, and diagnose it",
 		Long: `run reproduces the loss NAME, diagnoses it, and compares what was counted with
 what is known to have been lost, and the cause with the one that was provoked.
-Exit status 1 means that they differ.`,
+Exit status 1 means that they differ. With all it does so for each scenario, and
+prints a line for each, or with -j a JSON object a line.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(errors.New("lab run: name one scenario; `whydrop lab list` names them all"))
@@ -64,11 +65,18 @@ Exit status 1 means that they differ.`,
 			if packets < 1 || packets > 1_000_000 {
 				return usage(fmt.Errorf("--packets %d: want 1 to 1000000", packets))
 			}
+			if args[0] == "all" {
+				return a.labRunAll(c.Context(), packets)
+			}
 			s, err := lab.Find(args[0])
 			if err != nil {
 				return usage(err)
 			}
-			return a.labRun(c.Context(), s, packets)
+			k, err := loadKnowledge()
+			if err != nil {
+				return err
+			}
+			return a.labRun(c.Context(), s, packets, k)
 		},
 	}
 	run.Flags().IntVar(&packets, "packets", packets, "how many packets to lose")
@@ -96,38 +104,12 @@ func (a *app) labList() error {
 	return nil
 }
 
-func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int) (err error) {
-	want, err := lab.Expected(s.Name)
+// labRun runs one scenario and prints what came of it.
+func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int, k *diagnose.Knowledge) error {
+	r, err := labResultOf(ctx, s, packets, k)
 	if err != nil {
 		return err
 	}
-	k, err := loadKnowledge()
-	if err != nil {
-		return err
-	}
-	var host kernel.Host
-	if _, running, err := host.Identity(); err == nil && !want.WorksOn(running.Release) {
-		return &exitError{exitUnavailable, fmt.Errorf("lab %s: not on Linux %s: %s", s.Name, running.Release, want.Why)}
-	}
-	setup, err := s.Prepare(ctx)
-	if err != nil {
-		return &exitError{exitUnavailable, fmt.Errorf("%w (the lab needs root)", err)}
-	}
-	defer func() { err = errors.Join(err, setup.Close()) }()
-	o, truth, err := observeLab(ctx, setup, packets)
-	if err != nil {
-		return err
-	}
-	ask(&o, k)
-	r := labResult{
-		SchemaVersion: record.SchemaVersion, Scenario: s.Name,
-		Truth: truth.Drops, Counted: o.Accounting.DropsAggregated, Evidence: truth.Evidence,
-		Diagnosis: diagnose.Run(&o, k, diagnose.Options{All: true}),
-	}
-	if want.Silent() {
-		r.Counted = byCounters(r.Diagnosis)
-	}
-	r.Mismatch = mismatch(r, o.Counts, want)
 	if a.json {
 		err = report.JSON(a.out, r)
 	} else {
@@ -137,6 +119,81 @@ func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int) (err erro
 		err = &exitError{exitFinding, fmt.Errorf("lab %s: not as expected: %s", s.Name, strings.Join(r.Mismatch, "; "))}
 	}
 	return err
+}
+
+// labRunAll runs every scenario. One that cannot be run counts as not as
+// expected; the others run all the same.
+func (a *app) labRunAll(ctx context.Context, packets int) error {
+	k, err := loadKnowledge()
+	if err != nil {
+		return err
+	}
+	wrong := 0
+	var errs []error
+	for _, s := range lab.List() {
+		if ctx.Err() != nil {
+			break
+		}
+		r, err := labResultOf(ctx, s, packets, k)
+		if err != nil {
+			r = labResult{SchemaVersion: record.SchemaVersion, Scenario: s.Name, Mismatch: []string{err.Error()}}
+		}
+		if len(r.Mismatch) > 0 {
+			wrong++
+		}
+		if a.json {
+			err = report.JSON(a.out, r)
+		} else {
+			err = a.labLine(r)
+		}
+		errs = append(errs, err)
+	}
+	err = errors.Join(errs...)
+	if err == nil && wrong > 0 {
+		err = &exitError{exitFinding, fmt.Errorf("lab: %d of %d scenarios not as expected", wrong, len(lab.List()))}
+	}
+	return err
+}
+
+// labLine prints a scenario's result as one line.
+func (a *app) labLine(r labResult) error {
+	verdict := "as expected"
+	if len(r.Mismatch) > 0 {
+		verdict = strings.Join(r.Mismatch, "; ")
+	}
+	_, err := fmt.Fprintf(a.out, "%-24s lost %d, counted %d: %s\n", r.Scenario, r.Truth, r.Counted, report.Clean(verdict))
+	return err
+}
+
+func labResultOf(ctx context.Context, s lab.Scenario, packets int, k *diagnose.Knowledge) (r labResult, err error) {
+	want, err := lab.Expected(s.Name)
+	if err != nil {
+		return r, err
+	}
+	var host kernel.Host
+	if _, running, err := host.Identity(); err == nil && !want.WorksOn(running.Release) {
+		return r, &exitError{exitUnavailable, fmt.Errorf("lab %s: not on Linux %s: %s", s.Name, running.Release, want.Why)}
+	}
+	setup, err := s.Prepare(ctx)
+	if err != nil {
+		return r, &exitError{exitUnavailable, fmt.Errorf("%w (the lab needs root)", err)}
+	}
+	defer func() { err = errors.Join(err, setup.Close()) }()
+	o, truth, err := observeLab(ctx, setup, packets)
+	if err != nil {
+		return r, err
+	}
+	ask(&o, k)
+	r = labResult{
+		SchemaVersion: record.SchemaVersion, Scenario: s.Name,
+		Truth: truth.Drops, Counted: o.Accounting.DropsAggregated, Evidence: truth.Evidence,
+		Diagnosis: diagnose.Run(&o, k, diagnose.Options{All: true}),
+	}
+	if want.Silent() {
+		r.Counted = byCounters(r.Diagnosis)
+	}
+	r.Mismatch = mismatch(r, o.Counts, want)
+	return r, nil
 }
 
 // observeLab watches the scenario's namespace while it loses packets.
