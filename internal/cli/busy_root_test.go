@@ -33,15 +33,12 @@ func TestBusyHost(t *testing.T) {
 	busy := testkit.NewBusy(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
-	var rounds uint64
-	go func() {
-		var err error
-		rounds, err = busy.Run(ctx)
-		ran <- err
-	}()
+	go func() { ran <- busy.Run(ctx) }()
 	defer stop()
+	var rounds uint64 // while somebody watched
 	watch := func(during func() error) record.Diagnosis {
-		o := watchBusy(t, busy, during)
+		o, n := watchBusy(t, busy, during)
+		rounds += n
 		k, err := loadKnowledge()
 		if err != nil {
 			t.Fatal(err)
@@ -92,8 +89,9 @@ type writer []byte
 
 func (w *writer) Write(b []byte) (int, error) { *w = append(*w, b...); return len(b), nil }
 
-// watchBusy observes both namespaces; during runs in the middle.
-func watchBusy(t *testing.T, busy *testkit.Busy, during func() error) record.Observation {
+// watchBusy observes both namespaces; during runs in the middle. It also
+// returns how many rounds there were meanwhile.
+func watchBusy(t *testing.T, busy *testkit.Busy, during func() error) (o record.Observation, rounds uint64) {
 	t.Helper()
 	var spaces []string
 	for _, ns := range []uint32{busy.Host.Inode(), busy.Peer.Inode()} {
@@ -106,20 +104,22 @@ func watchBusy(t *testing.T, busy *testkit.Busy, during func() error) record.Obs
 		t.Fatal(err)
 	}
 	defer s.Close()
+	before := busy.Rounds()
 	done := make(chan error, 1)
 	time.AfterFunc(*busyFor/2, func() { done <- during() })
 	c := record.NewCollector(s.Header())
 	err = s.Run(t.Context(), func(iv record.Interval) error { c.Add(iv); return nil })
+	rounds = busy.Rounds() - before
 	if err := errors.Join(err, <-done); err != nil {
 		t.Fatal(err)
 	}
-	o := c.Finish(s.Trailer())
+	o = c.Finish(s.Trailer())
 	k, err := loadKnowledge()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask(&o, k)
-	return o
+	return o, rounds
 }
 
 // loseDatagrams sends more to a socket of the busy host than it holds.

@@ -23,7 +23,7 @@ import (
 // program runs a program in the namespace of the calling thread.
 func program(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
+	if err := testkit.Iproute2(name); err != nil {
 		t.Skipf("%s is not installed; TestClosedPort, TestNewDevice and TestQdiscDrops know the numbers themselves", name)
 	}
 	cmd := exec.Command(name, args...)

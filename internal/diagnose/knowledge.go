@@ -1,11 +1,13 @@
 // Package diagnose turns an observation into findings. It holds the loaded
-// knowledge base, the classification of single drops and the grouping of
-// counts into findings.
+// knowledge base and its linter, the classification of single drops, the
+// causes with their expressions, what facts would decide between them (Wants),
+// and the weighing of drops, counters and facts into findings (Run).
 //
 // It is pure: from the same record and the same knowledge it makes the same
 // diagnosis, on any machine. It must NOT look at a host, read a clock, open a
-// file or a socket, or print: it imports the standard library (without os and
-// net), yaml, record and knowledge alone.
+// socket or a file but those of the knowledge that it is handed (fs.FS), or
+// print: it imports record, the standard library without os and net, and the
+// modules that read YAML, expressions and cases.
 package diagnose
 
 import (

@@ -45,6 +45,7 @@ var kinds = map[string]kind{
 	"iptables-legacy": {noArg, readIptablesLegacy},
 	"link":            {checkDevice, readLink},
 	"neigh":           {checkNeigh, readNeigh},
+	"nfqueues":        {noArg, readQueues},
 	"nft-chains":      {noArg, readNftChains},
 	"qdiscs":          {checkDevice, readQdiscs},
 	"route":           {checkRoute, readRoute},

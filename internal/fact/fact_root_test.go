@@ -107,7 +107,7 @@ func pair(t *testing.T, a *netlab.Namespace) (b *netlab.Namespace) {
 // returns false where the program is not installed.
 func tool(t *testing.T, out any, name string, args ...string) bool {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
+	if err := testkit.Iproute2(name); err != nil {
 		t.Logf("not compared with %s: %v", name, err)
 		return false
 	}
@@ -150,7 +150,8 @@ func TestLink(t *testing.T) {
 		must(t, b.Links().LinkSetMTU(peer, 1400))
 		f := one(t, "link", "a0")
 		want := map[string]string{
-			"kind": "veth", "mtu": "1500", "up": "1", "carrier": "1", "promiscuity": "0", "master": "", "qlen": "1000", "xdp": "none", "peer_mtu": "1400",
+			"address": netlab.MAC(netip.MustParseAddr("192.0.2.1")).String(),
+			"kind":    "veth", "mtu": "1500", "up": "1", "carrier": "1", "promiscuity": "0", "master": "", "qlen": "1000", "xdp": "none", "peer_mtu": "1400",
 		}
 		if d := gocmp.Diff(want, f.Fields); d != "" || f.Value != "up" || f.NetNS != ns {
 			t.Errorf("%+v: %s", f, d)

@@ -39,7 +39,7 @@ func tree(t *testing.T, files map[string]string) *Reader {
 
 func TestCheck(t *testing.T) {
 	good := []string{
-		"addresses", "conntrack", "iptables-legacy", "nft-chains", "sockstat",
+		"addresses", "conntrack", "iptables-legacy", "nfqueues", "nft-chains", "sockstat",
 		"tcp-listeners", "tcp-states", "udp-sockets",
 		"link eth0", "link ${device}", "qdiscs eth0.100", "tc-filters veth@x",
 		"neigh 192.0.2.1 eth0", "neigh fe80::1 eth0",

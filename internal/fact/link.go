@@ -121,6 +121,8 @@ func parseDevice(b []byte) (*device, error) {
 		"kind": "", "up": bit(flags&unix.IFF_UP != 0), "xdp": None,
 	}}
 	var bad error
+	var port string
+	var portData []byte
 	err := eachAttr(b, unix.SizeofIfInfomsg, func(t int, v []byte) {
 		switch t {
 		case unix.IFLA_IFNAME:
@@ -152,15 +154,41 @@ func parseDevice(b []byte) (*device, error) {
 			d.peerNS, d.elsewhere = u32(v)
 		case unix.IFLA_LINKINFO:
 			bad = errors.Join(bad, eachAttr(v, 0, func(t int, v []byte) {
-				if t == unix.IFLA_INFO_KIND {
+				switch t {
+				case unix.IFLA_INFO_KIND:
 					d.fields["kind"] = text(v)
+				case unix.IFLA_INFO_SLAVE_KIND:
+					port = text(v)
+				case unix.IFLA_INFO_SLAVE_DATA:
+					portData = v
 				}
 			}))
 		case unix.IFLA_XDP:
 			bad = errors.Join(bad, parseXDP(v, d.fields))
 		}
 	})
+	if port == "bridge" {
+		bad = errors.Join(bad, parseBridgePort(portData, d.fields))
+	}
 	return d, errors.Join(err, bad)
+}
+
+// portStates are the names of BR_STATE_* (include/uapi/linux/if_bridge.h) that
+// bridge -d link shows.
+var portStates = []string{"disabled", "listening", "learning", "forwarding", "blocking"}
+
+// parseBridgePort reads IFLA_BRPORT_* (include/uapi/linux/if_link.h).
+func parseBridgePort(b []byte, f fields) error {
+	const state, isolated = 1, 33 // IFLA_BRPORT_STATE, IFLA_BRPORT_ISOLATED
+	return eachAttr(b, 0, func(t int, v []byte) {
+		switch {
+		case len(v) != 1:
+		case t == state && int(v[0]) < len(portStates):
+			f["port_state"] = portStates[v[0]]
+		case t == isolated:
+			f["port_isolated"] = bit(v[0] != 0)
+		}
+	})
 }
 
 // parseXDP reads IFLA_XDP (include/uapi/linux/if_link.h). Programs may be

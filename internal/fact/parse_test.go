@@ -20,7 +20,8 @@ func linkMessage() message {
 		text(unix.IFLA_IFNAME, "veth0").attr(unix.IFLA_ADDRESS, []byte{2, 0, 0, 0, 0, 0xa}).attr(unix.IFLA_MTU, num(1400)).attr(unix.IFLA_TXQLEN, num(1000)).
 		attr(unix.IFLA_OPERSTATE, []byte{6}).attr(unix.IFLA_CARRIER, []byte{1}).attr(unix.IFLA_PROMISCUITY, num(1)).
 		attr(unix.IFLA_MASTER, num(3)).attr(unix.IFLA_LINK, num(8)).attr(unix.IFLA_LINK_NETNSID, num(2)).
-		attr(unix.IFLA_LINKINFO, nest(message{}.text(unix.IFLA_INFO_KIND, "veth"))).
+		attr(unix.IFLA_LINKINFO, nest(message{}.text(unix.IFLA_INFO_KIND, "veth").text(unix.IFLA_INFO_SLAVE_KIND, "bridge").
+			attr(unix.IFLA_INFO_SLAVE_DATA, nest(message{}.attr(1, []byte{4}).attr(33, []byte{1}))))).
 		attr(unix.IFLA_XDP|unix.NLA_F_NESTED, nest(message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{2}).attr(unix.IFLA_XDP_PROG_ID, num(41))))
 }
 
@@ -30,7 +31,7 @@ func TestParseDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fields{
-		"address": "02:00:00:00:00:0a", "kind": "veth", "mtu": "1400", "up": "1", "carrier": "1", "promiscuity": "1", "qlen": "1000", "xdp": "generic", "xdp_id": "41",
+		"address": "02:00:00:00:00:0a", "port_state": "blocking", "port_isolated": "1", "kind": "veth", "mtu": "1400", "up": "1", "carrier": "1", "promiscuity": "1", "qlen": "1000", "xdp": "generic", "xdp_id": "41",
 	}
 	if diff := gocmp.Diff(want, d.fields); diff != "" {
 		t.Error(diff)

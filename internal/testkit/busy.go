@@ -128,27 +128,29 @@ func (b *Busy) close() error {
 	return errors.Join(errs...)
 }
 
-// Run keeps the host busy until ctx is done. It returns how many rounds of
-// everything there were.
-func (b *Busy) Run(ctx context.Context) (rounds uint64, err error) {
+// Run keeps the host busy until ctx is done.
+func (b *Busy) Run(ctx context.Context) error {
 	go b.serve()
 	tick := time.NewTicker(busyRound)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return b.rounds.Load(), nil
+			return nil
 		case <-tick.C:
 		}
 		err := errors.Join(
 			b.Peer.Do(b.talk), b.Peer.Do(b.scan), b.Host.Do(b.ping), b.Host.Do(leaveUnread),
 		)
 		if err != nil {
-			return b.rounds.Load(), fmt.Errorf("keep the host busy: round %d: %w", b.rounds.Load(), err)
+			return fmt.Errorf("keep the host busy: round %d: %w", b.rounds.Load(), err)
 		}
 		b.rounds.Add(1)
 	}
 }
+
+// Rounds says how many rounds there were until now.
+func (b *Busy) Rounds() uint64 { return b.rounds.Load() }
 
 // serve answers each connection's first bytes and closes it.
 func (b *Busy) serve() {

@@ -8,6 +8,7 @@ package testkit
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,4 +108,18 @@ func parseVersion(s string) (v [2]uint64, err error) {
 		}
 	}
 	return v, nil
+}
+
+// Iproute2 says why one of iproute2's programs (ip, tc, ss, nstat) cannot be
+// used, or nil. That of busybox has the name only.
+func Iproute2(name string) error {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command(path, "-V").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "iproute2") {
+		return fmt.Errorf("%s is not the one of iproute2", path)
+	}
+	return nil
 }
