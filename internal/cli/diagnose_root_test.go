@@ -40,11 +40,11 @@ func TestDiagnoseLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packets := 50
-	if testing.Short() {
-		packets = 20
+	packets, scenarios := 50, lab.List()
+	if testing.Short() { // virtual machines run `whydrop lab run all` besides, which compares the same
+		packets, scenarios = 20, scenarios[:3]
 	}
-	for _, s := range lab.List() {
+	for _, s := range scenarios {
 		t.Run(s.Name, func(t *testing.T) {
 			want, err := lab.Expected(s.Name)
 			if err != nil {
@@ -226,21 +226,29 @@ func writeCase(t *testing.T, s lab.Scenario, want lab.Expectation, o record.Obse
 	t.Logf("wrote %s", path)
 }
 
-// TestLabRunAll: the command runs every scenario and says so, a line each.
+// TestLabRunAll: the command runs every scenario, and says so on a line each.
 func TestLabRunAll(t *testing.T) {
 	testkit.NeedRoot(t)
-	r := run(t, "lab", "run", "all", "--packets", "7", "-j")
+	if testing.Short() {
+		t.Skip("virtual machines run this command themselves, and look at each scenario")
+	}
+	r := run(t, "lab", "run", "all", "--packets", "20", "-j")
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
-	if r.code != exitOK || len(lines) != len(lab.List()) {
+	if len(lines) != len(lab.List()) {
 		t.Fatalf("exit status %d, %d lines, %d scenarios: %s", r.code, len(lines), len(lab.List()), r.err)
 	}
 	for i, s := range lab.List() {
-		var l labResult
-		if err := json.Unmarshal([]byte(lines[i]), &l); err != nil {
-			t.Fatalf("%v\n%s", err, lines[i])
-		}
-		if l.Scenario != s.Name || l.Truth != 7 || l.Counted != 7 || len(l.Mismatch) != 0 {
-			t.Errorf("%s: lost %d, counted %d, mismatch %v", l.Scenario, l.Truth, l.Counted, l.Mismatch)
-		}
+		t.Run(s.Name, func(t *testing.T) {
+			var l labResult
+			if err := json.Unmarshal([]byte(lines[i]), &l); err != nil {
+				t.Fatalf("%v\n%s", err, lines[i])
+			}
+			if l.Scenario != s.Name || l.Truth != 20 || l.Counted != 20 || len(l.Mismatch) != 0 {
+				t.Errorf("%s: lost %d, counted %d, mismatch %q", l.Scenario, l.Truth, l.Counted, l.Mismatch)
+			}
+		})
+	}
+	if (r.code == exitOK) == t.Failed() {
+		t.Errorf("exit status %d: %s", r.code, r.err)
 	}
 }
