@@ -85,6 +85,13 @@ func sampled(o *record.Observation, n int, change func(i int, d *record.Drop)) *
 
 func a(n uint64) []record.Count { return []record.Count{count("A", "f", n)} }
 
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func TestEngine(t *testing.T) {
 	plain := cause("one", byReason+counterA)
 	shared := func(id, counter string) string {
@@ -95,6 +102,7 @@ func TestEngine(t *testing.T) {
 	missing := fact("sysctl", "net/x", "")
 	missing.Missing = "no permission"
 	syn := cause("syn", "drops: [{reasons: [A], where: syn}]\n"+counterA)
+	scan := cause("scan", "drops: [{reasons: [A], where: syn, share: 'counter(\"T.a\")'}]\n")
 	filtered := watched(a(5), moves("T.a", 9))
 	filtered.Accounting.DropsFiltered = 4
 	for _, c := range []struct {
@@ -144,6 +152,18 @@ func TestEngine(t *testing.T) {
 			[]string{syn},
 			sampled(watched(a(9), moves("T.a", 6)), 3, func(i int, d *record.Drop) { d.Packet.TCPFlags = uint16(2 * min(i, 1)) }),
 			"syn:6:likely not-known:3:possible",
+		},
+		{ // of 100 drops 48 of 80 samples, 60, are of the cause; its counter says 57
+			"samples are near the counter",
+			[]string{scan},
+			sampled(watched(a(100), moves("T.a", 57), moves("T.zero", 0)), 80, func(i int, d *record.Drop) { d.Packet.TCPFlags = uint16(2 * btoi(i < 48)) }),
+			"scan:57:likely not-known:43:possible",
+		},
+		{ // 60 and 20 cannot be chance
+			"samples are far from the counter",
+			[]string{scan},
+			sampled(watched(a(100), moves("T.a", 20)), 80, func(i int, d *record.Drop) { d.Packet.TCPFlags = uint16(2 * btoi(i < 48)) }),
+			"not-known:80:possible scan:20:likely",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -262,12 +263,15 @@ func (m *matcher) assign() {
 			}
 		}
 	}
-	// What is known from whole counts comes before what samples suggest.
-	slices.SortStableFunc(m.portions, func(a, b *portion) int { return cmp.Compare(btoi(a.estimated), btoi(b.estimated)) })
 	for _, p := range m.portions {
 		p.left = p.drops
 		p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return c.excluded })
 		slices.SortStableFunc(p.candidates, func(a, b candidate) int { return cmp.Compare(b.weight, a.weight) })
+	}
+	m.rebalance()
+	// What is known from whole counts comes before what samples suggest.
+	slices.SortStableFunc(m.portions, func(a, b *portion) int { return cmp.Compare(btoi(a.estimated), btoi(b.estimated)) })
+	for _, p := range m.portions {
 		for rest := p.candidates; len(rest) > 0 && p.left > 0; {
 			n := slices.IndexFunc(rest, func(c candidate) bool { return c.weight != rest[0].weight })
 			if n < 0 {
@@ -279,6 +283,57 @@ func (m *matcher) assign() {
 			rest = rest[n:]
 		}
 	}
+}
+
+// rebalance corrects what samples suggested about how a count divides by what
+// the kernel's counters say exactly, as far as samples can be wrong by chance:
+// where only one of the portions can have causes, and all of these have shares.
+func (m *matcher) rebalance() {
+	byCount := map[int][]*portion{}
+	for _, p := range m.portions {
+		if p.estimated {
+			byCount[p.count] = append(byCount[p.count], p)
+		}
+	}
+	for _, i := range slices.Sorted(maps.Keys(byCount)) {
+		var with, without []*portion
+		samples := 0
+		for _, p := range byCount[i] {
+			samples += len(p.samples)
+			if n, ok := p.quotas(); ok && n == 0 {
+				without = append(without, p)
+			} else {
+				with = append(with, p)
+			}
+		}
+		if len(with) != 1 || len(without) == 0 {
+			continue
+		}
+		p := with[0]
+		want, ok := p.quotas()
+		other := slices.MaxFunc(without, func(a, b *portion) int { return cmp.Compare(a.drops, b.drops) })
+		// Three standard deviations of the greatest error of a fraction.
+		chance := 1.5 * float64(m.b.o.Counts[i].Drops) / math.Sqrt(float64(samples))
+		if sum := p.drops + other.drops; ok && want <= sum && math.Abs(float64(want)-float64(p.drops)) <= chance {
+			p.drops, other.drops = want, sum-want
+			p.left, other.left = p.drops, other.drops
+		}
+	}
+}
+
+// quotas is how many of the portion's drops its causes account for, as far as
+// their shares are known; false where one can have any number.
+func (p *portion) quotas() (n uint64, ok bool) {
+	for _, c := range p.candidates {
+		q := c.shares[c.pattern]
+		if q == nil {
+			return 0, false
+		}
+		if q.known {
+			n += q.left - min(q.left, c.total-min(c.total, p.drops))
+		}
+	}
+	return n, true
 }
 
 // share gives a portion's drops to candidates of equal weight. It returns

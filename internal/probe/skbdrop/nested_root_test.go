@@ -56,8 +56,9 @@ func attachEmpty(t testing.TB) func() {
 // A kernel may keep BPF from seeing what happens while certain tasks run, and
 // a softirq may interrupt any. So there are two truths: all drops, by the
 // socket pairs and Udp NoPorts; and those that happened while the loop on
-// CPU 0 ran, by the kernel's own counter of the tracepoint for that thread.
-// What is counted lies between the two.
+// CPU 0 ran, or the thread that takes over softirqs there, by the kernel's own
+// counters of the tracepoint for those two. What is counted lies between the
+// truths, and they lie close together.
 func TestNestedDrops(t *testing.T) {
 	if runtime.NumCPU() < 2 {
 		t.Fatal("this test needs two CPUs: one to interrupt the other")
@@ -73,12 +74,12 @@ func TestNestedDrops(t *testing.T) {
 			for range attempts {
 				before := noPorts()
 				p := start(t, o)
-				closed, ours := hammer(t, receiver, event, 2*time.Second)
+				closed, loop, ksoftirqd := hammer(t, receiver, event, 2*time.Second)
 				if err := p.Detach(); err != nil {
 					t.Fatal(err)
 				}
 				got := nestedCounts(t, p, host.Inode())
-				got.check(t, noPorts()-before, closed, ours)
+				got.check(t, noPorts()-before, closed, loop, ksoftirqd)
 				if t.Failed() || !o.Guarded || got.Unattributed > 0 {
 					return
 				}
@@ -95,23 +96,26 @@ type nested struct {
 }
 
 // check holds it between all drops, softirq and process, and those that
-// happened while the loop ran.
-func (n nested) check(t *testing.T, softirq, process, ours uint64) {
+// happened while the loop or ksoftirqd ran.
+func (n nested) check(t *testing.T, softirq, process, loop, ksoftirqd uint64) {
 	t.Helper()
 	if n.TableFull != 0 {
 		t.Fatalf("this host drops %d packets of other kinds than fit the table: nothing can be compared", n.TableFull)
 	}
-	all := softirq + process
-	t.Logf("softirq %d of %d, process %d of %d, unattributed %d; %d while the loop ran",
-		n.softirq, softirq, n.process, process, n.Unattributed, ours)
+	all, ours := softirq+process, loop+ksoftirqd
+	t.Logf("softirq %d of %d, process %d of %d, unattributed %d; %d while the loop ran, %d in ksoftirqd",
+		n.softirq, softirq, n.process, process, n.Unattributed, loop, ksoftirqd)
+	if loop <= process {
+		t.Fatalf("the loop saw %d drops and made %d of them: no softirq interrupted it, the test shows nothing", loop, process)
+	}
 	most := all / 100 * 99
-	if testing.Short() { // an emulated machine is interrupted for longer
-		most = all / 100 * 90
+	if testing.Short() { // an emulated machine drops less, but as much after the loop's end
+		most = all / 100 * 97
 	}
 	if ours < most {
-		t.Fatalf("only %d of %d drops happened while the loop ran: the test shows nothing", ours, all)
+		t.Fatalf("only %d of %d drops happened while the loop or ksoftirqd ran: the test shows nothing", ours, all)
 	}
-	if got := n.softirq + n.process + n.Unattributed; got < ours || got > all+100 {
+	if got := n.softirq + n.process + n.Unattributed; got < min(ours, all) || got > all+100 {
 		t.Errorf("counted %d + %d, unattributed %d: %d; happened %d, at least %d",
 			n.softirq, n.process, n.Unattributed, got, all, ours)
 	}
@@ -222,13 +226,52 @@ func pin(t *testing.T, cpu int) {
 	}
 }
 
+// ksoftirqd is the thread that takes over softirqs on CPU 0. Before 6.5 they
+// all wait for it once it is awake (kernel/softirq.c, ksoftirqd_running). It
+// is 0 where a PID namespace hides it.
+func ksoftirqd(t *testing.T) int {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range all {
+		if b, err := os.ReadFile(path); err == nil && string(b) == "ksoftirqd/0\n" {
+			tid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tid
+		}
+	}
+	return 0
+}
+
+// countDrops counts the events of a thread; 0 is the calling one.
+func countDrops(event uint64, tid int) (read func() (uint64, error), err error) {
+	fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_TRACEPOINT, Config: event, Size: unix.PERF_ATTR_SIZE_VER0,
+	}, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("perf_event_open", err)
+	}
+	return func() (uint64, error) {
+		defer unix.Close(fd)
+		var count [8]byte
+		_, err := unix.Read(fd, count[:])
+		return binary.NativeEndian.Uint64(count[:]), os.NewSyscallError("read", err)
+	}, nil
+}
+
 // hammer drops in both ways for d. It returns how many messages of socket
-// pairs were dropped, and how many drops happened while its loop on CPU 0 ran:
-// nearly all, because that loop runs ahead of all other tasks, nothing stops
-// it for a collection, and packets are sent only while it goes round.
-func hammer(t *testing.T, c *net.UDPConn, event uint64, d time.Duration) (closed, ours uint64) {
+// pairs were dropped, and how many drops happened while its loop on CPU 0 ran
+// or ksoftirqd did: nearly all, because that loop runs ahead of all other
+// tasks, nothing stops it for a collection, and packets are sent only while it
+// goes round.
+func hammer(t *testing.T, c *net.UDPConn, event uint64, d time.Duration) (closed, loop, late uint64) {
 	t.Helper()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	softirqs := ksoftirqd(t)
 	var stop atomic.Bool
 	var rounds atomic.Uint64
 	var wg sync.WaitGroup
@@ -256,15 +299,19 @@ func hammer(t *testing.T, c *net.UDPConn, event uint64, d time.Duration) (closed
 		}, 0); err != nil {
 			t.Errorf("set real-time priority: %v", err)
 		}
-		fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{
-			Type: unix.PERF_TYPE_TRACEPOINT, Config: event, Size: unix.PERF_ATTR_SIZE_VER0,
-		}, 0, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		defer stop.Store(true)
+		own, err := countDrops(event, 0)
 		if err != nil {
 			t.Errorf("count the tracepoint for this thread: %v", err)
-			stop.Store(true)
 			return
 		}
-		defer unix.Close(fd)
+		other := func() (uint64, error) { return 0, nil }
+		if softirqs != 0 {
+			if other, err = countDrops(event, softirqs); err != nil {
+				t.Errorf("count the tracepoint for ksoftirqd: %v", err)
+				return
+			}
+		}
 		for end := time.Now().Add(d); time.Now().Before(end); rounds.Add(1) {
 			n, err := closeUnread()
 			if err != nil {
@@ -274,15 +321,16 @@ func hammer(t *testing.T, c *net.UDPConn, event uint64, d time.Duration) (closed
 			closed += n
 		}
 		stop.Store(true)
-		time.Sleep(50 * time.Millisecond) // the last packets under way
-		var count [8]byte
-		if _, err := unix.Read(fd, count[:]); err != nil {
-			t.Errorf("read the count of the tracepoint: %v", err)
+		time.Sleep(200 * time.Millisecond) // the last packets under way
+		if loop, err = own(); err != nil {
+			t.Errorf("count of this thread: %v", err)
 		}
-		ours = binary.NativeEndian.Uint64(count[:])
+		if late, err = other(); err != nil {
+			t.Errorf("count of ksoftirqd: %v", err)
+		}
 	})
 	wg.Wait()
-	return closed, ours
+	return closed, loop, late
 }
 
 // closeUnread closes a socket that holds messages nobody has read.
