@@ -28,9 +28,12 @@ type Observation struct {
 	// Samples is a bounded selection of drops with all their detail.
 	Samples  []Drop    `json:"samples"`
 	Counters []Counter `json:"counters"`
-	Facts    []Fact    `json:"facts"`
-	Findings []Finding `json:"findings"`
-	Blind    []Blind   `json:"blind"`
+	// CountersWindow is the time between the two reads of Counters: it lies
+	// within Window.
+	CountersWindow Window    `json:"counters_window,omitzero"`
+	Facts          []Fact    `json:"facts"`
+	Findings       []Finding `json:"findings"`
+	Blind          []Blind   `json:"blind"`
 }
 
 // Host says which machine was watched and with what.

@@ -55,8 +55,9 @@ type Trailer struct {
 	Sources []Source `json:"sources"`
 	Blind   []Blind  `json:"blind"`
 	// Counters and Facts are those of the whole window.
-	Counters []Counter `json:"counters,omitempty"`
-	Facts    []Fact    `json:"facts,omitempty"`
+	Counters       []Counter `json:"counters,omitempty"`
+	CountersWindow Window    `json:"counters_window,omitzero"`
+	Facts          []Fact    `json:"facts,omitempty"`
 }
 
 // line is one line of a file; exactly one of the pointers is set.
@@ -250,6 +251,6 @@ func (c *Collector) Finish(t Trailer) Observation {
 	if t.Blind != nil {
 		c.o.Blind = t.Blind
 	}
-	c.o.Counters, c.o.Facts = t.Counters, t.Facts
+	c.o.Counters, c.o.CountersWindow, c.o.Facts = t.Counters, t.CountersWindow, t.Facts
 	return c.o
 }

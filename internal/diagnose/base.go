@@ -15,6 +15,8 @@ type base struct {
 	o        *record.Observation
 	counters map[numberKey][]*record.Counter
 	facts    map[numberKey][]*record.Fact
+	// slack is the part of the window that the counters did not see.
+	slack float64
 	// spaces are the namespaces that have counters of their own, by inode.
 	spaces []record.NetNS
 }
@@ -28,6 +30,9 @@ type numberKey struct {
 
 func newBase(o *record.Observation) *base {
 	b := &base{o: o, counters: map[numberKey][]*record.Counter{}, facts: map[numberKey][]*record.Fact{}}
+	if whole, part := o.Window.Duration, o.CountersWindow.Duration; whole > 0 && part > 0 {
+		b.slack = min(max(0, 1-float64(part)/float64(whole)), maxSlack)
+	}
 	seen := map[uint32]record.NetNS{}
 	for i := range o.Counters {
 		c := &o.Counters[i]
@@ -48,6 +53,9 @@ func newBase(o *record.Observation) *base {
 	slices.SortFunc(b.spaces, func(x, y record.NetNS) int { return cmp.Compare(x.Inode, y.Inode) })
 	return b
 }
+
+// maxSlack bounds slack: what differs by more is different.
+const maxSlack = 0.25
 
 func joinRequest(kind, arg string) string { return strings.TrimSpace(kind + " " + arg) }
 
@@ -156,7 +164,7 @@ func (b *base) functions(s *scope, p place) {
 		if !ok || !ok2 {
 			return false, unknownf("near(%v, %v): not numbers", x, y)
 		}
-		return near(a, c), nil
+		return near(a, c, b.slack), nil
 	}
 	s.Has = func(name string) bool {
 		_, ok := b.counter(name, p)

@@ -103,6 +103,8 @@ func TestEngine(t *testing.T) {
 	missing.Missing = "no permission"
 	syn := cause("syn", "drops: [{reasons: [A], where: syn}]\n"+counterA)
 	scan := cause("scan", "drops: [{reasons: [A], where: syn, share: 'counter(\"T.a\")'}]\n")
+	late := watched(a(100), moves("T.a", 91))
+	late.CountersWindow.Duration = 9 * time.Second
 	filtered := watched(a(5), moves("T.a", 9))
 	filtered.Accounting.DropsFiltered = 4
 	for _, c := range []struct {
@@ -117,6 +119,8 @@ func TestEngine(t *testing.T) {
 		{"not checked", []string{plain}, watched(a(9)), "one:9:likely"},
 		{"with a filter the counter has more", []string{plain}, filtered, "one:5:certain"},
 		{"with a filter a sum has more", []string{cause("one", byReason+"evidence: [{name: sum, value: 'counter(\"T.a\")', expect: matches_drops(value), role: confirms}]\n")}, filtered, "one:5:certain"},
+		{"counters saw nine tenths of it", []string{shared("one", "T.a"), cause("two", "drops: [{reasons: [A], share: 'drops - counter(\"T.a\")'}]\n")}, late, "one:100:likely"},
+		{"counters saw all of it", []string{shared("one", "T.a")}, watched(a(100), moves("T.a", 91)), "one:91:likely not-known:9:possible"},
 		{"never verified", []string{strings.Replace(plain, `["6.18"]`, "[]", 1)}, watched(a(9), moves("T.a", 9)), "one:9:likely"},
 		{"no cause", nil, watched(a(9)), "not-known:9:possible"},
 		{"another reason", []string{plain}, watched([]record.Count{count("B", "f", 9)}), "not-known:9:possible"},

@@ -147,7 +147,7 @@ func (m *matcher) expected(it *Item, s scope) (bool, error) {
 	case "equal":
 		return m.matches(delta, drops), nil
 	case "at-least":
-		return delta >= drops || near(delta, drops), nil
+		return delta >= drops || near(delta, drops, m.b.slack), nil
 	}
 	return it.expect.truth(s)
 }
@@ -155,7 +155,7 @@ func (m *matcher) expected(it *Item, s scope) (bool, error) {
 // matches says whether a counter counts the same as drops. Drops that were
 // filtered out are in the counter all the same.
 func (m *matcher) matches(counter, drops float64) bool {
-	return near(counter, drops) || m.b.o.Accounting.DropsFiltered > 0 && counter > drops
+	return near(counter, drops, m.b.slack) || m.b.o.Accounting.DropsFiltered > 0 && counter > drops
 }
 
 // finding turns an instance into what is reported of it; false where nothing

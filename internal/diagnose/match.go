@@ -277,7 +277,7 @@ func (m *matcher) assign() {
 			if n < 0 {
 				n = len(rest)
 			}
-			if !p.share(rest[:n]) {
+			if !p.share(rest[:n], m.b.slack) {
 				break // ambiguous: what is left is not known
 			}
 			rest = rest[n:]
@@ -338,8 +338,9 @@ func (p *portion) quotas() (n uint64, ok bool) {
 
 // share gives a portion's drops to candidates of equal weight. It returns
 // false where these leave open whose the drops are, as a share that is not
-// known does.
-func (p *portion) share(tier []candidate) bool {
+// known does. What counters leave of a portion because they were not read at
+// the same time as the drops goes with the rest.
+func (p *portion) share(tier []candidate, slack float64) bool {
 	var all []candidate
 	open := false
 	for _, c := range tier {
@@ -350,6 +351,9 @@ func (p *portion) share(tier []candidate) bool {
 		case q.known:
 			n := min(q.left, p.left)
 			q.left -= n
+			if rest := p.left - n; n > 0 && rest > 0 && slack > 0 && float64(rest) <= slack*float64(p.drops) {
+				n += rest
+			}
 			c.take(p, n)
 		default:
 			open = true

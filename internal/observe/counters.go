@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/whydrop/whydrop/internal/counter"
 	"github.com/whydrop/whydrop/internal/netns"
@@ -37,6 +38,13 @@ type counters struct {
 	host   counter.Snapshot
 	spaces []space
 	lacks  lacks
+	// began is when all had been read once, ended when the second read began.
+	began, ended time.Time
+}
+
+// window is the time that every counter saw.
+func (c *counters) window() record.Window {
+	return record.Window{Start: c.began, End: c.ended, Duration: max(0, c.ended.Sub(c.began))}
 }
 
 // space is a namespace with its counters.
@@ -86,6 +94,7 @@ func beginCounters(names *netns.Names, only map[uint32]bool) *counters {
 	}
 	c.each(func(s *space) { s.before = s.read() })
 	c.spaces = slices.DeleteFunc(c.spaces, func(s space) bool { return !c.could(&s, s.before) })
+	c.began = time.Now()
 	return c
 }
 
@@ -138,6 +147,7 @@ func (c *counters) each(fn func(*space)) {
 // end reads again and returns what the counters did meanwhile: those of the
 // host, then those of each namespace.
 func (c *counters) end() []record.Counter {
+	c.ended = time.Now()
 	found, _ := c.names.List()
 	now := map[uint32]netns.Namespace{}
 	for _, ns := range found {

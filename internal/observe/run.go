@@ -61,6 +61,7 @@ func (s *Session) Run(ctx context.Context, sink func(record.Interval) error) err
 func (s *Session) finish(sink func(record.Interval) error) error {
 	if s.counters != nil {
 		s.trailer.Counters = s.counters.end()
+		s.trailer.CountersWindow = s.counters.window()
 	}
 	err := s.probe.Detach()
 	err = errors.Join(err, s.collectSamples(), s.flush(sink))
