@@ -36,10 +36,11 @@ type given struct {
 	drops   uint64
 }
 
-// quota is what is left of a pattern's share.
+// quota is what is left of a pattern's share. extra is by how much the counters
+// behind it may be behind the drops, where they did not see the whole window.
 type quota struct {
-	left  uint64
-	known bool
+	left, extra uint64
+	known       bool
 }
 
 // candidate is a pattern that holds for a portion.
@@ -259,7 +260,11 @@ func (m *matcher) assign() {
 		for i := range in.cause.Patterns {
 			if e := in.cause.Patterns[i].share; e != nil {
 				n, err := e.number(m.scope(in, in.total))
-				in.shares[i] = &quota{left: n, known: err == nil}
+				q := &quota{left: n, known: err == nil}
+				if n > 0 && m.b.slack > 0 {
+					q.extra = 3 + uint64(m.b.slack*float64(in.total))
+				}
+				in.shares[i] = q
 			}
 		}
 	}
@@ -277,7 +282,7 @@ func (m *matcher) assign() {
 			if n < 0 {
 				n = len(rest)
 			}
-			if !p.share(rest[:n], m.b.slack) {
+			if !p.share(rest[:n]) {
 				break // ambiguous: what is left is not known
 			}
 			rest = rest[n:]
@@ -340,7 +345,7 @@ func (p *portion) quotas() (n uint64, ok bool) {
 // false where these leave open whose the drops are, as a share that is not
 // known does. What counters leave of a portion because they were not read at
 // the same time as the drops goes with the rest.
-func (p *portion) share(tier []candidate, slack float64) bool {
+func (p *portion) share(tier []candidate) bool {
 	var all []candidate
 	open := false
 	for _, c := range tier {
@@ -351,7 +356,8 @@ func (p *portion) share(tier []candidate, slack float64) bool {
 		case q.known:
 			n := min(q.left, p.left)
 			q.left -= n
-			if rest := p.left - n; n > 0 && rest > 0 && slack > 0 && float64(rest) <= slack*float64(p.drops) {
+			if rest := p.left - n; rest <= q.extra {
+				q.extra -= rest
 				n += rest
 			}
 			c.take(p, n)
