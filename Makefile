@@ -9,7 +9,7 @@ SHELL := /bin/bash
 CLANG_VERSION := 19.1.7
 
 # How long `make fuzz` and `make test` run each fuzz target.
-FUZZTIME ?= 5s
+FUZZTIME ?= 2s
 
 # What the tests use beyond Go, as command:Debian-package.
 TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
@@ -18,7 +18,8 @@ TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
 
 # What the virtual machines use, likewise. Debian's keys vouch for its kernels.
 VM_NEEDS := qemu-system-x86_64:qemu-system-x86 xz:xz-utils busybox:busybox-static \
-	script:bsdutils unshare:util-linux setpriv:util-linux
+	script:bsdutils unshare:util-linux setpriv:util-linux \
+	ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables
 
 # ip, nft and their like are not on everybody's PATH. Version control is not
 # asked for a stamp: it refuses a clone that belongs to another user.
@@ -28,7 +29,7 @@ export GOWORK := off
 
 LEVELS := .cache/bin/levels -fuzztime $(FUZZTIME)
 
-.PHONY: help build test vm vm-deps lint unit race fuzz root bench bpf bpf-check clean deps bin clang
+.PHONY: help build test test-host vm vm-deps lint unit race fuzz root bench bpf bpf-check clean deps bin clang
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,8 +37,11 @@ help: ## this list
 build: ## build ./whydrop
 	go build -o whydrop ./cmd/whydrop
 
-test: deps bin ## lint to bench, in this order; installs what they need
-	@$(LEVELS) lint unit race fuzz root bench
+test: deps vm-deps bin ## lint to bench, in this order, also in virtual machines; installs what they need
+	@$(LEVELS)
+
+test-host: deps bin ## the same without the virtual machines
+	@$(LEVELS) -without vm -why "test-host boots no machines, make test does"
 
 lint: bin ## gofumpt, go vet, staticcheck, internal/archtest
 	@$(LEVELS) lint
@@ -48,13 +52,13 @@ unit: deps bin ## unit and golden tests, without root
 race: bin ## the unit tests under the race detector
 	@$(LEVELS) race
 
-fuzz: bin ## each fuzz target for FUZZTIME (5s)
+fuzz: bin ## each fuzz target for FUZZTIME (2s)
 	@$(LEVELS) fuzz
 
 root: deps bin ## tests on the real kernel, as root or through sudo
 	@$(LEVELS) root
 
-vm: vm-deps bin ## the tests of root on four of Debian's kernels, in virtual machines (about 10 minutes; not part of test)
+vm: vm-deps bin ## the tests of root on four of Debian's kernels, in virtual machines
 	@$(LEVELS) vm
 
 bench: deps bin ## every benchmark once

@@ -66,6 +66,11 @@ func (r *runner) race() error {
 		r.t.skip("race detector", "needs cgo and a C compiler (apt-get install gcc libc6-dev): "+why)
 		return nil
 	}
+	// Otherwise each process that a test starts sleeps a second at its end
+	// (go.dev/doc/articles/race_detector).
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=20 "+os.Getenv("GORACE")); err != nil {
+		return fmt.Errorf("set GORACE: %w", err)
+	}
 	return r.unitModule(".", newCollector(r.t, true), "-race")
 }
 
@@ -121,10 +126,7 @@ func (r *runner) fuzzOne(pkg, name string) error {
 			continue
 		}
 		_, _ = fmt.Fprint(r.out, said)
-		r.t.passed += scratch.passed
-		r.t.failed += scratch.failed
-		r.t.skipped += scratch.skipped
-		r.t.failures = append(r.t.failures, scratch.failures...)
+		r.t.add(scratch)
 		return nil
 	}
 }
@@ -228,9 +230,45 @@ func canAsk() bool {
 	return true
 }
 
-// vm runs the tests of root on other kernels: e2e/cmd/vmtest boots them, and
-// says what happened in the events of go test.
+// soakTime is half of how long soak watches: with the seconds that each machine
+// watches, ten minutes in all.
+const soakTime = "4m40s"
+
+// soak watches a busy healthy host on this kernel for minutes. Nobody has to
+// wait for it: it runs while the machines do.
+func (r *runner) soak() (*tally, error) {
+	scratch := &tally{level: r.t.level, out: &bytes.Buffer{}}
+	one := &runner{dir: r.dir, out: scratch.out, t: scratch}
+	exe, err := r.asRoot()
+	if err != nil {
+		return scratch, err
+	}
+	args := append([]string{"-vet=off", "-tags", "root", "-count=1", "-v", "-timeout", "20m"}, exe...)
+	args = append(args, "-run", exactly("TestBusyHost"), "./internal/cli", "-args", "-busy", soakTime)
+	return scratch, one.goTest(newCollector(scratch, false), r.dir, args...)
+}
+
+// vm runs the tests of root on other kernels, and soak beside them.
 func (r *runner) vm() error {
+	type result struct {
+		t   *tally
+		err error
+	}
+	soaked := make(chan result, 1)
+	go func() {
+		t, err := r.soak()
+		soaked <- result{t, err}
+	}()
+	err := r.machines()
+	s := <-soaked
+	_, _ = fmt.Fprint(r.out, s.t.out)
+	r.t.add(s.t)
+	return errors.Join(err, s.err)
+}
+
+// machines boots other kernels by e2e/cmd/vmtest, which says what happened in
+// the events of go test.
+func (r *runner) machines() error {
 	events := filepath.Join(r.dir, ".cache", "e2e", "events.json")
 	if err := os.Remove(events); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove events of an earlier run: %w", err)

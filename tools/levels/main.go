@@ -40,12 +40,14 @@ func levels() []level {
 func main() {
 	fuzzTime := flag.String("fuzztime", "5s", "how long each fuzz target runs (go test -fuzztime)")
 	dir := flag.String("dir", ".", "the repository")
+	without := flag.String("without", "", "leave this `level` out")
+	why := flag.String("why", "no reason given", "why, for the table")
 	flag.Usage = func() {
 		_, _ = fmt.Fprintf(flag.CommandLine.Output(), "usage: levels [flags] [level…]\n")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	ok, err := runLevels(os.Stdout, *dir, *fuzzTime, flag.Args())
+	ok, err := runLevels(os.Stdout, *dir, *fuzzTime, flag.Args(), leftOut{*without, *why})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "levels:", err)
 		os.Exit(2)
@@ -55,11 +57,22 @@ func main() {
 	}
 }
 
-// runLevels runs the named levels, or all, and says whether nothing failed.
-func runLevels(out io.Writer, dir, fuzzTime string, names []string) (bool, error) {
+// leftOut is a level that does not run, and why; a level without a name is
+// none.
+type leftOut struct{ level, why string }
+
+// runLevels runs the named levels, or all, but not the one that is left out,
+// and says whether nothing failed.
+func runLevels(out io.Writer, dir, fuzzTime string, names []string, not leftOut) (bool, error) {
 	todo, err := choose(levels(), names)
 	if err != nil {
 		return false, err
+	}
+	if not.level != "" {
+		if _, err := choose(levels(), []string{not.level}); err != nil {
+			return false, err
+		}
+		todo = slices.DeleteFunc(todo, func(l level) bool { return l.name == not.level })
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -82,7 +95,7 @@ func runLevels(out io.Writer, dir, fuzzTime string, names []string) (bool, error
 			l.name, t.passed, t.failed, t.skipped, t.took.Seconds())
 		done = append(done, t)
 	}
-	return summarize(out, done), nil
+	return summarize(out, done, not), nil
 }
 
 // choose returns the levels with the given names, in the order of all.
@@ -106,7 +119,7 @@ func choose(all []level, names []string) ([]level, error) {
 
 // summarize prints the table and the closing line, and says whether nothing
 // failed.
-func summarize(out io.Writer, done []*tally) bool {
+func summarize(out io.Writer, done []*tally, not leftOut) bool {
 	var sum tally
 	_, _ = fmt.Fprintf(out, "\n%-8s %8s %8s %8s %9s\n", "level", "passed", "failed", "skipped", "seconds")
 	row := func(t *tally) {
@@ -119,6 +132,9 @@ func summarize(out io.Writer, done []*tally) bool {
 		sum.skipped += t.skipped
 		sum.took += t.took
 		sum.failures = append(sum.failures, t.failures...)
+	}
+	if not.level != "" {
+		_, _ = fmt.Fprintf(out, "%-8s left out: %s\n", not.level, not.why)
 	}
 	sum.level = "all"
 	row(&sum)

@@ -22,6 +22,8 @@ const module = "github.com/whydrop/whydrop"
 type load struct {
 	files guest.Files
 	jobs  []guest.Job
+	// scenarios are those of the job lab.
+	scenarios []string
 }
 
 // Names of jobs that are no test binary.
@@ -29,12 +31,15 @@ const (
 	jobDoctor = "doctor"
 	jobCast   = "cast"
 	jobQdisc  = "qdisc_drop"
-	jobLab    = "lab/" // and the scenario's name
+	jobLab    = "lab"
 )
 
 // testTimeout bounds each test binary in the machine, so that one that hangs
 // says where and the others still run.
 const testTimeout = "5m"
+
+// labTimeout bounds the job lab likewise, in seconds.
+const labTimeout = "300"
 
 // command prepares a go command in the main module. The binaries are static,
 // because the machines have no libraries.
@@ -56,7 +61,7 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 }
 
 // build makes whydrop and the binaries of all root tests of the repository,
-// below dir. Only tests that match the pattern run.
+// below dir. Only tests and scenarios that match the pattern run.
 func build(ctx context.Context, repo, dir string, pattern *regexp.Regexp) (*load, error) {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return nil, fmt.Errorf("make room for binaries: %w", err)
@@ -67,7 +72,7 @@ func build(ctx context.Context, repo, dir string, pattern *regexp.Regexp) (*load
 	if _, err := output(command(ctx, repo, "go", append(append([]string{"build", "-o", whydrop}, small...), "./cmd/whydrop")...)); err != nil {
 		return nil, err
 	}
-	if err := l.addWhydrop(ctx, whydrop); err != nil {
+	if err := l.addWhydrop(ctx, whydrop, pattern); err != nil {
 		return nil, err
 	}
 	pkgs, err := rootTests(ctx, repo, pattern)
@@ -102,9 +107,9 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// addWhydrop adds what whydrop itself says in the machine, and each loss that
-// it can reproduce.
-func (l *load) addWhydrop(ctx context.Context, whydrop string) error {
+// addWhydrop adds what whydrop itself says in the machine, and the losses that
+// it can reproduce whose names match the pattern behind lab/.
+func (l *load) addWhydrop(ctx context.Context, whydrop string, pattern *regexp.Regexp) error {
 	out, err := output(exec.CommandContext(ctx, whydrop, "lab", "list", "-j"))
 	if err != nil {
 		return err
@@ -119,7 +124,16 @@ func (l *load) addWhydrop(ctx context.Context, whydrop string) error {
 		guest.Job{Name: jobQdisc, Dir: "/", Args: []string{"test", "-d", "/sys/kernel/tracing/events/qdisc/qdisc_drop"}},
 	)
 	for _, s := range list.Scenarios {
-		l.jobs = append(l.jobs, guest.Job{Name: jobLab + s.Name, Dir: "/", Args: []string{"whydrop", "lab", "run", s.Name, "-j"}})
+		if pattern.MatchString(jobLab + "/" + s.Name) {
+			l.scenarios = append(l.scenarios, s.Name)
+		}
+	}
+	args := []string{"whydrop", "lab", "run", "all", "-j"}
+	if len(l.scenarios) < len(list.Scenarios) {
+		args = append([]string{"sh", "-c", `code=0; for s; do whydrop lab run "$s" -j || code=$?; done; exit $code`, "sh"}, l.scenarios...)
+	}
+	if len(l.scenarios) > 0 {
+		l.jobs = append(l.jobs, guest.Job{Name: jobLab, Dir: "/", Args: append([]string{"timeout", labTimeout}, args...)})
 	}
 	return nil
 }

@@ -58,6 +58,29 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestLabs: every scenario counts, also one of which nothing was heard.
+func TestLabs(t *testing.T) {
+	const good = `{"scenario":"a","truth":5,"counted":5}` + "\n"
+	for _, tt := range []struct {
+		name, text              string
+		code                    int
+		passed, failed, skipped int
+	}{
+		{"as expected", good + `{"scenario":"b","truth":1,"counted":1}`, 0, 2, 0, 0},
+		{"one wrong", good + `{"scenario":"b","truth":1,"counted":2}` + "\nwhydrop: lab: 1 of 2\n", 1, 1, 1, 0},
+		{"one absent", good + `{"scenario":"b","mismatch":["lab b: not on Linux 5.10: too old"]}`, 1, 1, 0, 1},
+		{"one alone absent", good + "whydrop: lab b: not on Linux 5.10: too old", 3, 1, 0, 1},
+		{"killed", good, 143, 1, 1, 0},
+		{"exit status alone", good + `{"scenario":"b","truth":1,"counted":1}`, 4, 2, 1, 0},
+	} {
+		r := &report{Suite: "s", load: &load{scenarios: []string{"a", "b"}}}
+		r.labs(t.Context(), tt.text, tt.code)
+		if r.Passed != tt.passed || len(r.Failed) != tt.failed || len(r.Skipped) != tt.skipped || len(r.Labs) != 2 {
+			t.Errorf("%s: %+v", tt.name, r.Tally)
+		}
+	}
+}
+
 // TestRootTests finds the tests that need root in a module of its own.
 func TestRootTests(t *testing.T) {
 	dir := t.TempDir()

@@ -55,9 +55,9 @@ func mirror(ctx context.Context) string {
 	return fallback
 }
 
-// resolve reads the suite's index and returns the packages of its newest
-// kernel, each as name=version.
-func (a *apt) resolve(ctx context.Context) ([]string, error) {
+// resolve reads the suite's index and returns the packages of the kernel that
+// meta depends on, each as name=version.
+func (a *apt) resolve(ctx context.Context, meta string) ([]string, error) {
 	if _, err := a.run(ctx, "", "apt-get", "-qq", "--error-on=any", "update"); err != nil {
 		return nil, err
 	}

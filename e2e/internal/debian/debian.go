@@ -20,9 +20,11 @@ import (
 	"strings"
 )
 
+// Generic behind the name of a suite asks for its kernel for all machines
+// instead of the one for clouds, which lacks drivers.
+const Generic = "+generic"
+
 const (
-	// meta is the package that depends on the suite's newest cloud kernel.
-	meta    = "linux-image-cloud-amd64"
 	keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 	// fallback is the mirror where the system names none.
 	fallback = "http://deb.debian.org/debian/"
@@ -34,26 +36,32 @@ var wanted = regexp.MustCompile(`^(linux-(?:image|binary|modules|base)-\d[^_]*)_
 
 // Kernel is a kernel in the cache.
 type Kernel struct {
-	Suite   string // Debian's name of the release
+	Suite   string // Debian's name of the release, perhaps with Generic
 	Version string // of the package
 	Release string // as uname -r has it
 	Vmlinuz string // path of the image
 	Config  string // path of its configuration
 	Modules string // directory of its modules
+	Builtin string // path of its modules.builtin
 	// Stale is why the archive was not asked whether this is the newest;
 	// empty where it was.
 	Stale string
 }
 
-// Fetch returns the newest cloud kernel of a suite. What is in cache already
-// is not fetched again, and serves where the archive cannot be reached.
+// Fetch returns the newest kernel of a suite. What is in cache already is not
+// fetched again, and serves where the archive cannot be reached.
 func Fetch(ctx context.Context, cache, suite string) (*Kernel, error) {
 	dir := filepath.Join(cache, suite)
-	a, err := newApt(ctx, filepath.Join(dir, "apt"), suite)
+	release, isGeneric := strings.CutSuffix(suite, Generic)
+	meta := "linux-image-cloud-amd64" // depends on the suite's newest
+	if isGeneric {
+		meta = "linux-image-amd64"
+	}
+	a, err := newApt(ctx, filepath.Join(dir, "apt"), release)
 	if err != nil {
 		return nil, err
 	}
-	packages, err := a.resolve(ctx)
+	packages, err := a.resolve(ctx, meta)
 	if err != nil {
 		if old, _ := filepath.Glob(filepath.Join(dir, "kernel-*")); len(old) == 1 && ctx.Err() == nil {
 			k, kerr := open(suite, old[0])
@@ -66,8 +74,8 @@ func Fetch(ctx context.Context, cache, suite string) (*Kernel, error) {
 	}
 	_, version, _ := strings.Cut(packages[0], "=")
 	final := filepath.Join(dir, "kernel-"+version)
-	if _, err := os.Stat(final); err == nil {
-		return open(suite, final)
+	if k, err := open(suite, final); err == nil {
+		return k, nil
 	}
 	tmp := filepath.Join(dir, "new")
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
@@ -76,7 +84,7 @@ func Fetch(ctx context.Context, cache, suite string) (*Kernel, error) {
 	if _, err := a.run(ctx, tmp, "apt-get", append([]string{"-qq", "download"}, packages...)...); err != nil {
 		return nil, err
 	}
-	if err := unpackAll(ctx, tmp); err != nil {
+	if err := errors.Join(unpackAll(ctx, tmp), decompress(ctx, tmp)); err != nil {
 		return nil, err
 	}
 	old, _ := filepath.Glob(filepath.Join(dir, "kernel-*"))
@@ -106,8 +114,9 @@ func open(suite, dir string) (*Kernel, error) {
 		Release: releases[0].Name(),
 		Vmlinuz: filepath.Join(dir, "vmlinuz"), Config: filepath.Join(dir, "config"),
 		Modules: filepath.Join(dir, "modules", releases[0].Name()),
+		Builtin: filepath.Join(dir, "modules.builtin"),
 	}
-	for _, file := range []string{k.Vmlinuz, k.Config} {
+	for _, file := range []string{k.Vmlinuz, k.Config, k.Builtin} {
 		if _, err := os.Stat(file); err != nil {
 			return nil, fmt.Errorf("open kernel: %w", err)
 		}
@@ -138,6 +147,19 @@ func unpackAll(ctx context.Context, dir string) error {
 		if err := errors.Join(uerr, cmd.Wait(), os.Remove(deb)); err != nil {
 			return fmt.Errorf("unpack %s: %w\n%s", deb, err, &said)
 		}
+	}
+	return nil
+}
+
+// decompress unpacks modules, which are packed since 6.12.
+func decompress(ctx context.Context, dir string) error {
+	packed, err := filepath.Glob(filepath.Join(dir, "modules", "*", "*.ko.xz"))
+	if err != nil || len(packed) == 0 {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "xz", append([]string{"-d", "--"}, packed...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("decompress modules: %w\n%s", err, out)
 	}
 	return nil
 }
@@ -178,6 +200,8 @@ func place(name string) string {
 	release, inModules := strings.CutPrefix(name, "/lib/modules/")
 	release, _, _ = strings.Cut(release, "/")
 	switch {
+	case inModules && base == "modules.builtin":
+		return base
 	case inModules && strings.HasSuffix(strings.TrimSuffix(base, ".xz"), ".ko"):
 		return path.Join("modules", release, base)
 	case strings.HasPrefix(name, "/boot/vmlinuz-"), inModules && base == "vmlinuz":

@@ -1,6 +1,6 @@
-// Package guest makes what runs inside of a machine: an initramfs whose init
-// loads modules and then runs jobs one after the other, and the other end of
-// the line over which it tells about them.
+// Package guest makes what runs inside of a machine: an initramfs with the
+// kernel's modules for networks, whose init runs jobs one after the other, and
+// the other end of the line over which it tells about them.
 //
 // It must not start machines nor judge what a job printed.
 package guest
@@ -23,15 +23,18 @@ import (
 	"github.com/whydrop/whydrop/e2e/internal/image"
 )
 
-// modules are loaded in every machine: nothing loads one by itself there.
+// modules are in the image with all that they depend on, for the kernel to
+// load by itself when it needs one, as it does on a real host.
 var modules = []string{
-	"veth", "macvlan", "dummy", "tun", "8021q", "drop_monitor",
-	"nf_tables", "nft_counter?", "nft_ct", "nft_reject_ipv4", // counters are in nf_tables since 5.18
-	"sch_fq", "sch_tbf", "sch_netem", "sch_ingress", "act_gact", "cls_matchall",
+	"veth", "macvlan", "dummy", "tun", "8021q", "vrf", "ifb", "vxlan", "bonding", "bridge", "br_netfilter",
+	"drop_monitor", "ip_gre", "sit", "ipip", "openvswitch", "mpls_*",
+	"sch_*", "cls_*", "act_*", "em_*", "xfrm_*", "esp4", "ah4",
+	"nf_*", "nft_*", "nfnetlink*", "xt_*", "ip_set*", "ip_tables", "iptable_*", "ipt_*",
+	"tcp_*", "sctp", "af_packet", "*_diag",
 }
 
 // tools are busybox, which init needs, and the programs that tests call.
-var tools = []string{"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script"}
+var tools = []string{"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script", "ip", "tc", "ss", "nstat", "nft"}
 
 //go:embed init.sh
 var initScript string
@@ -46,8 +49,9 @@ type Job struct {
 // Files are files for the machine: the path there, and the path here.
 type Files map[string]string
 
-// Build writes the image of a machine to path.
-func Build(ctx context.Context, path, moduleDir string, files Files, jobs []Job) (err error) {
+// Build writes the image of a machine to path. The directory of modules has
+// the name of the kernel's release; builtin is its modules.builtin.
+func Build(ctx context.Context, path, moduleDir, builtin string, files Files, jobs []Job) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("make image: %w", err)
@@ -72,7 +76,7 @@ func Build(ctx context.Context, path, moduleDir string, files Files, jobs []Job)
 			return fmt.Errorf("make image: %w", err)
 		}
 	}
-	found, err := image.FindModules(moduleDir)
+	found, err := image.FindModules(moduleDir, builtin)
 	if err != nil {
 		return err
 	}
@@ -80,12 +84,13 @@ func Build(ctx context.Context, path, moduleDir string, files Files, jobs []Job)
 	if err != nil {
 		return err
 	}
-	var list strings.Builder
+	dir := "/lib/modules/" + filepath.Base(moduleDir) + "/"
 	for _, m := range order {
-		w.File("/modules/"+m.Name+".ko", 0o644, m.Data)
-		fmt.Fprintln(&list, m.Name)
+		w.File(dir+m.Name+".ko", 0o644, m.Data)
 	}
-	w.File("/modules/order", 0o644, []byte(list.String()))
+	dep, alias := image.Index(order)
+	w.File(dir+"modules.dep", 0o644, []byte(dep))
+	w.File(dir+"modules.alias", 0o644, []byte(alias))
 	return w.Close()
 }
 
@@ -134,7 +139,7 @@ func userland(ctx context.Context) (Files, error) {
 	for _, tool := range tools {
 		path, err := exec.LookPath(tool)
 		if err != nil {
-			return nil, fmt.Errorf("%w (apt-get install busybox-static bsdutils util-linux)", err)
+			return nil, fmt.Errorf("%w (apt-get install busybox-static bsdutils util-linux iproute2 nftables)", err)
 		}
 		dir := "/usr/bin/"
 		if tool == "busybox" {

@@ -8,13 +8,13 @@ import (
 
 func TestParse(t *testing.T) {
 	for s, want := range map[string]Line{
-		"plain output":               {Text: "plain output"},
-		"@@ vmtest up 6.1.0":         {Kind: "up", Text: "6.1.0"},
-		"@@ vmtest begin 3":          {Kind: "begin", Job: 3, Text: "3"},
-		"@@ vmtest end 3 124":        {Kind: "end", Job: 3, Code: 124, Text: "3 124"},
-		"@@ vmtest end x 1":          {Text: "@@ vmtest end x 1"},
-		"@@ vmtest error insmod tun": {Kind: "error", Text: "insmod tun"},
-		"@@ vmtest ":                 {Text: "@@ vmtest "},
+		"plain output":                 {Text: "plain output"},
+		"@@ vmtest up 6.1.0":           {Kind: "up", Text: "6.1.0"},
+		"@@ vmtest begin 3":            {Kind: "begin", Job: 3, Text: "3"},
+		"@@ vmtest end 3 124":          {Kind: "end", Job: 3, Code: 124, Text: "3 124"},
+		"@@ vmtest end x 1":            {Text: "@@ vmtest end x 1"},
+		"@@ vmtest error modprobe tun": {Kind: "error", Text: "modprobe tun"},
+		"@@ vmtest ":                   {Text: "@@ vmtest "},
 	} {
 		if got := Parse(s); got != want {
 			t.Errorf("Parse(%q) = %+v, want %+v", s, got, want)

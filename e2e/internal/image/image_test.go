@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -102,17 +103,22 @@ func TestLoadOrder(t *testing.T) {
 	makeModule(t, dir, "a", "depends=b")
 	makeModule(t, dir, "b", "depends=a")
 	makeModule(t, dir, "orphan", "depends=none")
-	if out, err := exec.Command("xz", filepath.Join(dir, "libcrc32c.ko")).CombinedOutput(); err != nil {
-		t.Fatalf("xz: %v\n%s", err, out)
+	makeModule(t, dir, "needs_b2", "depends=b2")
+	builtin := filepath.Join(dir, "modules.builtin")
+	if err := os.WriteFile(builtin, []byte("kernel/net/built-in.ko\nkernel/net/b2.ko\n"), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	for _, tt := range []struct{ wanted, want, err string }{
-		{"nf_tables veth nft_counter? nfnetlink", "nfnetlink crc32c_intel libcrc32c nf_tables veth", ""},
+		{"nf_tables veth built-in nfnetlink", "nfnetlink crc32c_intel libcrc32c nf_tables veth", ""},
 		{"crc32c-intel", "crc32c_intel", ""},
+		{"nf* b2", "nfnetlink crc32c_intel libcrc32c nf_tables", ""},
+		{"needs_b2", "needs_b2", ""},
 		{"veth nft_counter", "", "nft_counter"},
+		{"veth x*", "", "x*"},
 		{"a", "", "itself"},
 		{"orphan", "", "no module none"},
 	} {
-		m, err := FindModules(dir)
+		m, err := FindModules(dir, builtin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,14 +139,32 @@ func TestLoadOrder(t *testing.T) {
 	}
 }
 
-func FuzzDependencies(f *testing.F) {
+func TestIndex(t *testing.T) {
+	dep, alias := Index([]Module{
+		{Name: "nfnetlink", Aliases: []string{"net-pf-16-proto-12"}},
+		{Name: "nf_tables", Needs: []string{"crc32c", "nfnetlink"}, Aliases: []string{"nft", "nfnetlink-subsys-10"}},
+	})
+	if want := "nfnetlink.ko:\nnf_tables.ko: nfnetlink.ko crc32c.ko\n"; dep != want {
+		t.Errorf("modules.dep is %q, want %q", dep, want)
+	}
+	if want := "alias net-pf-16-proto-12 nfnetlink\nalias nft nf_tables\nalias nfnetlink-subsys-10 nf_tables\n"; alias != want {
+		t.Errorf("modules.alias is %q, want %q", alias, want)
+	}
+}
+
+func FuzzModinfo(f *testing.F) {
 	f.Add([]byte("license=GPL\x00depends=nfnetlink,libcrc32c\x00softdep=pre: crc32c post: x\x00\x00"))
-	f.Add([]byte("depends=,a,,a\x00softdep=a b"))
+	f.Add([]byte("depends=,a,,a\x00softdep=a b\x00alias=x\x00alias=x y\x00alias="))
 	f.Fuzz(func(t *testing.T, info []byte) {
-		hard, soft := dependencies(info)
+		hard, soft, aliases := modinfo(info)
 		for _, name := range append(hard, soft...) {
 			if name == "" || strings.ContainsAny(name, "-\x00") || !bytes.Contains(info, []byte(name[:1])) && name[0] != '_' {
 				t.Errorf("name %q of %q", name, info)
+			}
+		}
+		for _, a := range aliases {
+			if a == "" || strings.ContainsAny(a, " \n") {
+				t.Errorf("alias %q of %q cannot be a field of modules.alias", a, info)
 			}
 		}
 	})

@@ -1,8 +1,8 @@
-// Package image writes initramfs images in cpio's newc format and puts kernel
-// modules into the order in which they load.
+// Package image writes initramfs images in cpio's newc format, puts kernel
+// modules into the order in which they load, and makes modprobe's index of
+// them.
 //
-// It must not know what the image is for, nor run or download anything but
-// xz, which decompresses modules.
+// It must not know what the image is for, nor run or download anything.
 package image
 
 import (

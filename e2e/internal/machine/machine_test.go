@@ -58,3 +58,27 @@ func TestRunEnds(t *testing.T) {
 		t.Errorf("after %s: %q, %v", time.Since(began), lines, err)
 	}
 }
+
+// TestConsole: what the kernel said last is told, and whose fault it is.
+func TestConsole(t *testing.T) {
+	m := Machine{Console: filepath.Join(t.TempDir(), "console")}
+	more := strings.Repeat("[3] more\n", 50)
+	for _, tt := range []struct {
+		text, first string
+		emulator    bool
+	}{
+		{"[1] up\r\n[2] Oops: int3: 0000 [#1] SMP\r\n" + more, "[2] Oops: int3: 0000 [#1] SMP\n[3] more", !hasKVM()},
+		{"[1] up\n[2] int3: 0000 [#1] SMP\n" + more, "[2] int3", !hasKVM()},
+		{"[1] up\n[2] BUG: kernel NULL pointer dereference\n[3] Oops: 0000 [#1]\n" + more, "[2] BUG", false},
+		{"[1] up\n[2] Kernel panic\n", "[1] up\n[2] Kernel", false},
+		{"[1] up\n" + more, "[3] more", false},
+	} {
+		if err := os.WriteFile(m.Console, []byte(tt.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		tail := m.Tail()
+		if !strings.HasPrefix(tail, "console: "+tt.first) || strings.Count(tail, "\n") > 52 || m.EmulatorFailed() != tt.emulator {
+			t.Errorf("%q: %q, emulator %v", tt.text, tail, m.EmulatorFailed())
+		}
+	}
+}

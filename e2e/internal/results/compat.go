@@ -52,42 +52,66 @@ type Lab struct {
 	Mismatch       []string
 	// Reasons and Places are those of the findings.
 	Reasons, Places []string
-	Err             error
+	// Absent is why this kernel does not lose packets that way.
+	Absent string
+	// Err says what is not as expected.
+	Err error
 }
 
-// ReadLab reads what whydrop lab run -j printed. The error says what is not
-// as expected.
-func ReadLab(scenario, text string, code int) (Lab, error) {
-	var v struct {
-		Truth, Counted uint64
-		Mismatch       []string
-		Diagnosis      struct {
-			Findings []struct{ Reasons, Locations []string }
+// absent is in what whydrop says of a scenario that a kernel does not have.
+const absent = ": not on Linux "
+
+// ReadLabs reads what whydrop lab run -j printed, an object a line, by the
+// names of the scenarios. The rest is what was no object.
+func ReadLabs(text string) (labs map[string]Lab, rest string) {
+	labs = map[string]Lab{}
+	for line := range strings.Lines(text) {
+		var v struct {
+			Scenario       string
+			Truth, Counted uint64
+			Mismatch       []string
+			Diagnosis      struct {
+				Findings []struct{ Reasons, Locations []string }
+			}
 		}
+		if err := json.Unmarshal([]byte(line), &v); err != nil || v.Scenario == "" {
+			rest += line
+			continue
+		}
+		l := Lab{Scenario: v.Scenario, Truth: v.Truth, Counted: v.Counted, Mismatch: v.Mismatch}
+		for _, f := range v.Diagnosis.Findings {
+			l.Reasons = append(l.Reasons, f.Reasons...)
+			for _, at := range f.Locations {
+				symbol, _, _ := strings.Cut(at, "+")
+				l.Places = append(l.Places, symbol)
+			}
+		}
+		switch why := strings.Join(l.Mismatch, "; "); {
+		case len(l.Mismatch) == 1 && strings.Contains(why, absent):
+			l.Absent = why
+		case l.Counted != l.Truth || l.Truth == 0 || why != "":
+			l.Err = fmt.Errorf("lost %d, counted %d: %s", l.Truth, l.Counted, why)
+		}
+		labs[l.Scenario] = l
 	}
+	return labs, strings.TrimSpace(rest)
+}
+
+// NotRead is a scenario that printed no object, but something else.
+func NotRead(scenario, said string, code int) Lab {
 	l := Lab{Scenario: scenario}
-	object, rest, _ := strings.Cut(text, "\n") // what went to stderr follows
-	if err := json.Unmarshal([]byte(object), &v); err != nil {
-		rest = text
+	if said, ok := strings.CutPrefix(said, "whydrop: lab "+scenario+absent); ok {
+		l.Absent = "lab " + scenario + absent + said
+	} else {
+		l.Err = fmt.Errorf("whydrop lab run: exit status %d and no result: %s", code, said)
 	}
-	if code != 0 || rest == text {
-		l.Err = fmt.Errorf("whydrop lab run %s: exit status %d: %s", scenario, code, strings.TrimSpace(rest))
-	}
-	l.Truth, l.Counted, l.Mismatch = v.Truth, v.Counted, v.Mismatch
-	for _, f := range v.Diagnosis.Findings {
-		l.Reasons = append(l.Reasons, f.Reasons...)
-		for _, at := range f.Locations {
-			symbol, _, _ := strings.Cut(at, "+")
-			l.Places = append(l.Places, symbol)
-		}
-	}
-	if l.Err == nil && (l.Counted != l.Truth || l.Truth == 0 || len(l.Mismatch) > 0) {
-		l.Err = fmt.Errorf("lost %d, counted %d: %s", l.Truth, l.Counted, strings.Join(l.Mismatch, "; "))
-	}
-	return l, l.Err
+	return l
 }
 
 func (l Lab) cell() string {
+	if l.Absent != "" {
+		return "not on this kernel"
+	}
 	if l.Truth == 0 || l.Counted != l.Truth {
 		return fmt.Sprintf("**no**: lost %d, counted %d", l.Truth, l.Counted)
 	}
@@ -131,9 +155,10 @@ func Compatibility(kernels []Kernel) string {
 		row(title, func(k Kernel) string { return checkCell(k.Doctor.check(name)) })
 	}
 	if len(kernels) > 0 {
-		for i, l := range kernels[0].Labs {
+		for _, l := range kernels[0].Labs {
 			row("lab "+l.Scenario+" counted exactly", func(k Kernel) string {
-				if i >= len(k.Labs) {
+				i := slices.IndexFunc(k.Labs, func(of Lab) bool { return of.Scenario == l.Scenario })
+				if i < 0 {
 					return "**did not run**"
 				}
 				return k.Labs[i].cell()

@@ -6,27 +6,40 @@ import (
 	"testing"
 )
 
-func TestReadLab(t *testing.T) {
-	const object = `{"truth":5,"counted":5,"mismatch":[],"diagnosis":{"findings":[{"reasons":["NO_SOCKET"],"locations":["udp_rcv+0x4"]}]}}`
-	for _, tt := range []struct {
-		name, text string
-		code       int
-		cell, err  string
-	}{
-		{"good", object + "\n", 0, "yes: NO_SOCKET at udp_rcv", ""},
-		{"no reason", strings.ReplaceAll(object, `"NO_SOCKET"`, ""), 0, "yes: no reason at udp_rcv", ""},
-		{"too few", strings.Replace(object, `"counted":5`, `"counted":4`, 1), 0, "**no**: lost 5, counted 4", "lost 5, counted 4"},
-		{"another class", strings.Replace(object, `[]`, `["fault, want policy"]`, 1) + "\nwhydrop: not as expected\n", 1, "yes: NO_SOCKET at udp_rcv", "not as expected"},
-		{"nothing lost", "{}\n", 0, "**no**: lost 0, counted 0", "lost 0"},
-		{"refused", "whydrop: cannot watch\nmore\n", 3, "**no**: lost 0, counted 0", "exit status 3: whydrop: cannot watch"},
-		{"nothing said", "", 0, "**no**: lost 0, counted 0", "exit status 0"},
+func TestReadLabs(t *testing.T) {
+	const object = `{"scenario":"x","truth":5,"counted":5,"mismatch":[],"diagnosis":{"findings":[{"reasons":["NO_SOCKET"],"locations":["udp_rcv+0x4"]}]}}`
+	for _, tt := range []struct{ name, text, cell, err, rest string }{
+		{"good", object + "\n", "yes: NO_SOCKET at udp_rcv", "", ""},
+		{"no reason", strings.ReplaceAll(object, `"NO_SOCKET"`, ""), "yes: no reason at udp_rcv", "", ""},
+		{"too few", strings.Replace(object, `"counted":5`, `"counted":4`, 1), "**no**: lost 5, counted 4", "lost 5, counted 4", ""},
+		{"another class", strings.Replace(object, `[]`, `["fault, want policy"]`, 1) + "\nwhydrop: not as expected\n", "yes: NO_SOCKET at udp_rcv", "want policy", "whydrop: not as expected"},
+		{"nothing lost", `{"scenario":"x"}`, "**no**: lost 0, counted 0", "lost 0", ""},
+		{"absent", `{"scenario":"x","mismatch":["lab x: not on Linux 5.10: too old"]}`, "not on this kernel", "", ""},
+		{"absent and more", `{"scenario":"x","mismatch":["lab x: not on Linux 5.10: too old","lost"]}`, "**no**: lost 0, counted 0", "too old; lost", ""},
 	} {
-		l, err := ReadLab("x", tt.text, tt.code)
-		if got := l.cell(); got != tt.cell {
-			t.Errorf("%s: %q, want %q", tt.name, got, tt.cell)
+		labs, rest := ReadLabs(`{"scenario":"other","truth":1,"counted":1}` + "\n" + tt.text)
+		l := labs["x"]
+		if got := l.cell(); got != tt.cell || rest != tt.rest || len(labs) != 2 {
+			t.Errorf("%s: %q, rest %q, want %q, %q", tt.name, got, rest, tt.cell, tt.rest)
 		}
-		if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-			t.Errorf("%s: error %v, want %q", tt.name, err, tt.err)
+		if tt.err == "" && l.Err != nil || tt.err != "" && (l.Err == nil || !strings.Contains(l.Err.Error(), tt.err)) {
+			t.Errorf("%s: error %v, want %q", tt.name, l.Err, tt.err)
+		}
+	}
+	for _, text := range []string{"", "whydrop: cannot watch\n", "{}\n", "[1]\n"} {
+		if labs, rest := ReadLabs(text); len(labs) != 0 || rest != strings.TrimSpace(text) {
+			t.Errorf("%q: %v, %q", text, labs, rest)
+		}
+	}
+}
+
+func TestNotRead(t *testing.T) {
+	if l := NotRead("x", "whydrop: lab x: not on Linux 5.10: too old", 3); l.Err != nil || l.Absent != "lab x: not on Linux 5.10: too old" {
+		t.Errorf("%+v", l)
+	}
+	for _, said := range []string{"", "whydrop: cannot watch", "whydrop: lab y: not on Linux 5.10: too old"} {
+		if l := NotRead("x", said, 3); l.Err == nil || !strings.Contains(l.Err.Error(), "exit status 3") || l.Absent != "" {
+			t.Errorf("%q: %+v", said, l)
 		}
 	}
 }
