@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,7 +125,11 @@ func (a *app) progress() io.Writer {
 	return io.Discard
 }
 
-func loadKnowledge() (*diagnose.Knowledge, error) { return loaded(diagnose.Load) }
+func loadKnowledge() (*diagnose.Knowledge, error) { return builtIn() }
+
+// builtIn is read once: it does not change, and whoever has it does not change
+// it either.
+var builtIn = sync.OnceValues(func() (*diagnose.Knowledge, error) { return loaded(diagnose.Load) })
 
 // loadTriage reads as much of it as classing drops needs.
 func loadTriage() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadTriage) }

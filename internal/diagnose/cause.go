@@ -350,6 +350,13 @@ func (k *Knowledge) Cause(id string) *Cause {
 	return nil
 }
 
+// Without returns the knowledge as it would be without the folder of a cause.
+func (k *Knowledge) Without(id string) *Knowledge {
+	fewer := *k
+	fewer.causes = slices.DeleteFunc(slices.Clone(k.causes), func(c *Cause) bool { return c.ID == id })
+	return &fewer
+}
+
 // kind and argument of a request.
 func splitRequest(s string) (kind, arg string) {
 	kind, arg, _ = strings.Cut(strings.TrimSpace(s), " ")

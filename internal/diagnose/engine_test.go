@@ -216,6 +216,17 @@ func TestEnginePerDevice(t *testing.T) {
 	}
 }
 
+// Without is what a base without the folder loads as.
+func TestWithout(t *testing.T) {
+	both := engine(t, cause("one", byReason), cause("two", byReason+counterA))
+	o := watched(a(9), moves("T.a", 9))
+	got := found(diagnose.Run(o, both.Without("one"), diagnose.Options{}))
+	want := found(diagnose.Run(o, engine(t, cause("two", byReason+counterA)), diagnose.Options{}))
+	if got != want || len(both.Causes()) != 2 {
+		t.Errorf("found %s, want %s; %d causes are left in the whole", got, want, len(both.Causes()))
+	}
+}
+
 func TestEngineWords(t *testing.T) {
 	more := byReason + `facts: ["sysctl net/x", "link ${device}", "owner ${inode}", tcp-listeners]
 evidence:
