@@ -90,11 +90,15 @@ func (b *base) counter(name string, p place) (record.Counter, bool) {
 	return sum, true
 }
 
+// hostWide are the kinds of facts of which some exist once for all namespaces.
+var hostWide = []string{"sysctl", "owner", "sockstat", "conntrack"}
+
 // answers are the facts of a request: those of the namespace, else those of
 // the host.
 func (b *base) answers(request string, p place) ([]*record.Fact, error) {
 	found := b.facts[numberKey{request, p.ns.Inode}]
-	if len(found) == 0 {
+	// Everything else of the host says nothing about another namespace.
+	if kind, _ := splitRequest(request); len(found) == 0 && slices.Contains(hostWide, kind) {
 		found = b.facts[numberKey{request, 0}]
 	}
 	if len(found) == 0 {
@@ -164,7 +168,7 @@ func (b *base) functions(s *scope, p place) {
 		if !ok || !ok2 {
 			return false, unknownf("near(%v, %v): not numbers", x, y)
 		}
-		return near(a, c, b.slack), nil
+		return near(a, c), nil
 	}
 	s.Has = func(name string) bool {
 		_, ok := b.counter(name, p)
@@ -199,8 +203,8 @@ func (b *base) objects(request string, p place) ([]map[string]any, error) {
 	}
 	out := []map[string]any{}
 	for _, f := range found {
-		if f.Value == none && len(f.Fields) == 0 {
-			continue
+		if f.Missing != "" || f.Value == none && len(f.Fields) == 0 {
+			continue // what a long list leaves out, or that there is nothing
 		}
 		o := map[string]any{"name": f.Name, "value": number(f.Value)}
 		for k, v := range f.Fields {
@@ -216,7 +220,7 @@ func (b *base) enter(ns record.NetNS) string {
 	switch {
 	case ns.Inode == 0 || ns.Name == hostNetNS:
 		return ""
-	case ns.Name != "" && ns.Name != "own":
+	case ns.Name != "" && ns.Name != "own" && harmless.MatchString(ns.Name):
 		return "ip netns exec " + ns.Name + " "
 	}
 	pid := "PID"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -62,12 +63,18 @@ func (k *Knowledge) runCase(text []byte) (caseResult, error) {
 	for _, f := range w.Findings {
 		r.finds = append(r.finds, f.Cause)
 	}
-	for name, diff := range files {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		base, isDiff := strings.CutSuffix(name, ".diff")
-		if !isDiff || !strings.HasPrefix(name, caseNear) {
+		if !isDiff {
+			if pair := strings.TrimSuffix(name, ".yaml") + ".diff"; name != caseObservation && name != caseWant && files[pair] == "" {
+				return r, fmt.Errorf("%s: no file of that name belongs into a case", name)
+			}
 			continue
 		}
-		changed, err := applyLine(files[caseObservation], diff)
+		if !strings.HasPrefix(name, caseNear) {
+			return r, fmt.Errorf("%s: near misses are called near/…", name)
+		}
+		changed, err := applyLine(files[caseObservation], files[name])
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", name, err)
 		}

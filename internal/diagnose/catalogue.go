@@ -134,6 +134,9 @@ func quotes(f record.Finding, c record.Counter) bool {
 	if label := netnsLabel(c.NetNS); label != "" && !slices.Contains(f.NetNS, label) {
 		return false
 	}
+	if label := deviceLabel(c.Device, c.NetNS); label != "" && len(f.Devices) > 0 && !slices.Contains(f.Devices, label) {
+		return false
+	}
 	return slices.ContainsFunc(f.Evidence, func(e record.Evidence) bool {
 		return e.Kind == "counter" && e.Name == c.Name && e.Supports
 	})

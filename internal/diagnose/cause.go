@@ -282,6 +282,11 @@ func (c *Cause) compile() error {
 // checkRequests sees to it that every fact which an expression names by a
 // constant is asked for.
 func (c *Cause) checkRequests() error {
+	for _, it := range c.Evidence {
+		if it.Fact != "" && !slices.Contains(c.Requests, it.Fact) {
+			return fmt.Errorf("evidence: the request %q is not among the facts", it.Fact)
+		}
+	}
 	for _, e := range c.expressions() {
 		for _, call := range e.calls() {
 			request := call[1]
@@ -303,13 +308,13 @@ func (c *Cause) checkRequests() error {
 // expressions are all of the cause's.
 func (c *Cause) expressions() []*expression {
 	out := []*expression{c.lost}
-	templates := slices.Concat([]*template{c.title}, c.verify, c.next)
+	templates := slices.Concat([]*template{c.title}, c.verify, c.next, c.requests)
 	for _, p := range c.Patterns {
 		out = append(out, p.share)
 	}
 	for _, it := range c.Evidence {
 		out = append(out, it.value, it.expect, it.when)
-		templates = append(templates, it.says, it.name)
+		templates = append(templates, it.says, it.name, it.fact)
 	}
 	for _, r := range c.Remedies {
 		out = append(out, r.when)

@@ -105,6 +105,14 @@ func TestEngine(t *testing.T) {
 	scan := cause("scan", "drops: [{reasons: [A], where: syn, share: 'counter(\"T.a\")'}]\n")
 	late := watched(a(100), moves("T.a", 91))
 	late.CountersWindow.Duration = 9 * time.Second
+	skewed := watched(a(1000), moves("T.a", 850), moves("T.b", 150))
+	skewed.CountersWindow.Duration = 8 * time.Second
+	exact := watched(a(53), moves("T.a", 50), moves("T.b", 3))
+	exact.CountersWindow.Duration = exact.Window.Duration - time.Millisecond
+	ahead := watched(a(100), moves("T.a", 130))
+	ahead.CountersWindow.Duration = 7500 * time.Millisecond
+	manyFiltered := watched(a(1), moves("T.a", 1000000))
+	manyFiltered.Accounting.DropsFiltered = 1
 	filtered := watched(a(5), moves("T.a", 9))
 	filtered.Accounting.DropsFiltered = 4
 	for _, c := range []struct {
@@ -120,7 +128,12 @@ func TestEngine(t *testing.T) {
 		{"with a filter the counter has more", []string{plain}, filtered, "one:5:certain"},
 		{"with a filter a sum has more", []string{cause("one", byReason+"evidence: [{name: sum, value: 'counter(\"T.a\")', expect: matches_drops(value), role: confirms}]\n")}, filtered, "one:5:certain"},
 		{"counters saw nine tenths of it", []string{shared("one", "T.a"), cause("two", "drops: [{reasons: [A], share: 'drops - counter(\"T.a\")'}]\n")}, late, "one:100:likely"},
+		{"few of another cause, or skew", []string{cause("one", "drops: [{reasons: [A], share: 'counter(\"T.a\")'}]\n"+counterA), shared("two", "T.b")}, skewed, "one:1000:likely"},
+		{"few of another cause, and no skew", []string{shared("one", "T.a"), shared("two", "T.b")}, exact, "one:50:likely two:3:likely"},
+		{"counters saw nine tenths of one cause", []string{shared("one", "T.a")}, late, "one:100:likely"},
 		{"counters saw all of it", []string{shared("one", "T.a")}, watched(a(100), moves("T.a", 91)), "one:91:likely not-known:9:possible"},
+		{"a counter that is far ahead, with a filter", []string{plain}, manyFiltered, "one:1:possible"},
+		{"a counter that is ahead, and had less time", []string{plain}, ahead, "one:100:possible"},
 		{"never verified", []string{strings.Replace(plain, `["6.18"]`, "[]", 1)}, watched(a(9), moves("T.a", 9)), "one:9:likely"},
 		{"no cause", nil, watched(a(9)), "not-known:9:possible"},
 		{"another reason", []string{plain}, watched([]record.Count{count("B", "f", 9)}), "not-known:9:possible"},
@@ -213,6 +226,60 @@ func TestEnginePerDevice(t *testing.T) {
 	d := diagnose.Run(watched([]record.Count{c0, c1}, n0, n1), k, diagnose.Options{})
 	if got, want := found(d), "dev:9:possible dev:4:certain"; got != want {
 		t.Fatalf("found %s, want %s", got, want)
+	}
+}
+
+// What a shell could take for a command never stands in one.
+func TestEngineHostileNames(t *testing.T) {
+	k := engine(t, cause("one", byReason+`facts: ["link ${device}"]
+remedy:
+  - {command: "${ns}ip link set dev ${device} up", persist: p, undo: u, risk: r, why: "for ${device}"}
+  - {command: "tc ${field(\"link \" + device, \"kind\")}", persist: p, undo: u, risk: r, why: w}
+  - {command: "ss ${facts(\"link \" + device)[0].kind}", persist: p, undo: u, risk: r, why: w}
+  - {command: "port ${dport}", persist: p, undo: u, risk: r, why: w}
+verify: ["ip link show ${device}"]
+`))
+	for _, c := range []struct {
+		device, kind string
+		remedies     int
+	}{{"eth0", "veth", 3}, {"eth0", "$(reboot)", 1}, {"x;reboot;#", "veth", 2}, {"", "veth", 0}} {
+		o := watched(a(9))
+		o.Counts[0].Device = record.Device{Index: 4, Name: c.device}
+		link := fact("link", c.device, "up")
+		link.Fields = map[string]string{"kind": c.kind}
+		o.Facts = []record.Fact{link}
+		f := diagnose.Run(o, k, diagnose.Options{}).Findings[0]
+		if c.device == "" {
+			f.Remedy = slices.DeleteFunc(f.Remedy, func(r record.Remedy) bool { return !strings.Contains(r.Command, "dev") })
+		}
+		if len(f.Remedy) != c.remedies && c.device != "x;reboot;#" {
+			t.Errorf("%q, %q: remedies %+v, want %d", c.device, c.kind, f.Remedy, c.remedies)
+		}
+		for _, text := range append(f.Verify, fmt.Sprint(f.Remedy)) {
+			if strings.Contains(text, "up reboot") || strings.ContainsAny(strings.ReplaceAll(text, "for x;reboot;#", ""), ";$#") {
+				t.Errorf("%q, %q: %s", c.device, c.kind, text)
+			}
+		}
+	}
+}
+
+// A finding speaks of the packets that it has, not of those that another cause
+// took.
+func TestEngineSettles(t *testing.T) {
+	k := engine(t, cause("web", "drops: [{reasons: [A], where: 'dport == 53'}]\n"),
+		cause("rest", byReason+"remedy: [{command: 'block ${dst} ${dport}', persist: p, undo: u, risk: r, why: w}]\n"))
+	o := sampled(watched(a(100)), 10, func(i int, d *record.Drop) {
+		if i >= 8 {
+			d.Packet = udp("10.0.0.1:1000", "10.9.9.9:80")
+		}
+	})
+	d := diagnose.Run(o, k, diagnose.Options{})
+	if found(d) != "web:80:likely rest:20:likely" {
+		t.Fatal(found(d))
+	}
+	f := d.Findings[1]
+	if len(f.Flows) != 1 || f.Flows[0].Flow.Dst.Port() != 80 || f.Remedy[0].Command != "block 10.9.9.9 80" {
+		t.Errorf("flows %+v, remedy %+v", f.Flows, f.Remedy)
 	}
 }
 

@@ -267,6 +267,9 @@ func (t *template) expand(env any) (string, error) {
 			continue
 		}
 		v, err := p.value.run(env)
+		if err == nil && v == nil {
+			err = unknownf("%s has no value", p.value.text)
+		}
 		if err != nil {
 			first = cmpErr(first, err)
 			b.WriteByte('?')
@@ -296,9 +299,8 @@ func format(v any) string {
 }
 
 // near says whether two counts that were not read at the same instant may be
-// the same: within 3, 2 %, or the part slack of the time that only one of them
-// saw.
-func near(a, b, slack float64) bool {
+// the same: within 3, or 2 %.
+func near(a, b float64) bool {
 	d := math.Abs(a - b)
-	return d <= 3 || d <= max(0.02, slack)*max(math.Abs(a), math.Abs(b))
+	return d <= 3 || d <= 0.02*max(math.Abs(a), math.Abs(b))
 }

@@ -25,7 +25,7 @@ type group struct {
 	key       groupKey
 	reason    record.Reason
 	space     record.NetNS // of the first count
-	counts    []int        // their places in the observation
+	counts    []int        // their places in matcher.counts
 	drops     uint64
 	direction record.Direction
 	locations tally
@@ -46,18 +46,18 @@ func newGroup() *group {
 
 // remains is what no cause took of a count, with what its samples say.
 type remains struct {
-	count   int // in the observation
+	count   int // in matcher.counts
 	drops   uint64
 	verdict Verdict
 	samples []*record.Drop
 }
 
 // groups sorts what remains into findings-to-be, the greatest first.
-func groups(o *record.Observation, names deviceNames, rest []remains) []*group {
+func groups(counts []record.Count, rest []remains) []*group {
 	byKey := map[groupKey]*group{}
 	var out []*group
 	for _, r := range rest {
-		c := o.Counts[r.count]
+		c := counts[r.count]
 		key := groupKey{
 			reason: c.Reason.Name, subsystem: c.Reason.Subsystem,
 			symbol: symbolOrAddress(c.Location), Verdict: r.verdict,
@@ -70,7 +70,7 @@ func groups(o *record.Observation, names deviceNames, rest []remains) []*group {
 			out = append(out, g)
 		}
 		g.counts = append(g.counts, r.count)
-		c.Key, c.Drops = names.fill(c.Key), r.drops
+		c.Drops = r.drops
 		g.add(c)
 		for _, d := range r.samples {
 			g.addSample(d)

@@ -29,7 +29,7 @@ func (m *matcher) tryLost() {
 func (m *matcher) tryLostAt(c *Cause, ns record.NetNS) bool {
 	probe := &instance{cause: c, place: place{ns: ns}}
 	n, err := c.lost.number(m.scope(probe, 0))
-	if err == nil && n > 0 && (ns.Inode != 0 || !m.has(c)) {
+	if err == nil && n > 0 && (ns.Inode != 0 || !m.has(c)) && !m.onDevice(c, ns) {
 		m.instance(c, ns, record.Device{})
 	}
 	return err == nil
@@ -38,6 +38,13 @@ func (m *matcher) tryLostAt(c *Cause, ns record.NetNS) bool {
 // has says whether drops made the cause possible somewhere.
 func (m *matcher) has(c *Cause) bool {
 	return slices.ContainsFunc(m.order, func(in *instance) bool { return in.cause == c })
+}
+
+// onDevice says whether drops made the cause possible on a device there.
+func (m *matcher) onDevice(c *Cause, ns record.NetNS) bool {
+	return slices.ContainsFunc(m.order, func(in *instance) bool {
+		return in.cause == c && in.place.ns.Inode == ns.Inode && in.place.dev.Index != 0
+	})
 }
 
 // excluded says whether a condition that the cause needs does not hold.
@@ -147,15 +154,19 @@ func (m *matcher) expected(it *Item, s scope) (bool, error) {
 	case "equal":
 		return m.matches(delta, drops), nil
 	case "at-least":
-		return delta >= drops || near(delta, drops, m.b.slack), nil
+		return delta >= drops || m.matches(delta, drops), nil
 	}
 	return it.expect.truth(s)
 }
 
-// matches says whether a counter counts the same as drops. Drops that were
-// filtered out are in the counter all the same.
+// matches says whether a counter counts the same as drops. It may have less
+// where it did not see the whole window, and more where drops were filtered
+// out: at most those.
 func (m *matcher) matches(counter, drops float64) bool {
-	return near(counter, drops, m.b.slack) || m.b.o.Accounting.DropsFiltered > 0 && counter > drops
+	if counter < drops {
+		return near(counter, drops) || drops-counter <= m.b.slack*drops
+	}
+	return near(counter, drops) || counter <= drops+float64(m.b.o.Accounting.DropsFiltered)
 }
 
 // finding turns an instance into what is reported of it; false where nothing
@@ -193,8 +204,8 @@ func (m *matcher) finding(in *instance) (record.Finding, bool) {
 func (m *matcher) describe(f *record.Finding, in *instance) {
 	g := newGroup()
 	for _, p := range in.portions {
-		c := m.b.o.Counts[p.portion.count]
-		c.Key, c.Drops = m.names.fill(c.Key), p.drops
+		c := m.counts[p.portion.count]
+		c.Drops = p.drops
 		g.add(c)
 		if name := c.Reason.Name; name != "" && !slices.Contains(f.Reasons, name) {
 			f.Reasons = append(f.Reasons, name)
@@ -270,7 +281,7 @@ func (m *matcher) weighAll(f *record.Finding, in *instance, s scope) {
 	switch {
 	case against > 0:
 		f.Confidence = record.ConfidencePossible
-	case confirmed > 0 && open == 0 && len(in.cause.Verified) > 0 && !in.estimated:
+	case confirmed > 0 && open == 0 && len(in.cause.Verified) > 0 && !in.estimated && !in.contested:
 		f.Confidence = record.ConfidenceCertain
 	default:
 		f.Confidence = record.ConfidenceLikely
@@ -279,6 +290,7 @@ func (m *matcher) weighAll(f *record.Finding, in *instance, s scope) {
 
 // advise fills in what to do and how to see that it helped.
 func (m *matcher) advise(f *record.Finding, c *Cause, s scope) {
+	run := s.forCommands()
 	for i := range c.Remedies {
 		r := &c.Remedies[i]
 		if r.when != nil {
@@ -286,31 +298,29 @@ func (m *matcher) advise(f *record.Finding, c *Cause, s scope) {
 				continue
 			}
 		}
-		command, err := r.command.expand(s)
+		command, err := r.command.command(run)
 		if err != nil {
 			f.Unchecked = append(f.Unchecked, "a remedy: "+err.Error())
 			continue
 		}
 		out := record.Remedy{Command: command}
-		for _, t := range []struct {
-			to   *string
-			from *template
-		}{{&out.Persist, r.persist}, {&out.Undo, r.undo}, {&out.Risk, r.risk}, {&out.Why, r.why}} {
-			*t.to, _ = t.from.expand(s)
-		}
+		out.Persist, _ = r.persist.expand(run)
+		out.Undo, _ = r.undo.expand(run)
+		out.Risk, _ = r.risk.expand(s)
+		out.Why, _ = r.why.expand(s)
 		f.Remedy = append(f.Remedy, out)
 	}
-	f.Verify = expandAll(c.verify, s)
+	f.Verify = commands(c.verify, run)
 	if f.Confidence != record.ConfidenceCertain {
-		f.Next = expandAll(c.next, s)
+		f.Next = commands(c.next, run)
 	}
 }
 
-// expandAll leaves out the texts of which a part is not known.
-func expandAll(ts []*template, s scope) []string {
+// commands leaves out the texts of which a part is not known.
+func commands(ts []*template, s scope) []string {
 	out := []string{}
 	for _, t := range ts {
-		if text, err := t.expand(s); err == nil {
+		if text, err := t.command(s); err == nil {
 			out = append(out, text)
 		}
 	}

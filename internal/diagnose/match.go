@@ -23,6 +23,8 @@ type instance struct {
 	excluded bool
 	// estimated: how many are its own is known from samples only.
 	estimated bool
+	// contested: some of them may be another cause's.
+	contested bool
 	// shares are what is left of the share of each pattern that has one.
 	shares map[int]*quota
 	// devices counts total by device; summary is what scope keeps of samples.
@@ -53,7 +55,7 @@ type candidate struct {
 // portion is a count of drops for which the same patterns hold: a whole
 // count, or the part of it that its samples show.
 type portion struct {
-	count      int // index in the observation
+	count      int // index in matcher.counts
 	drops      uint64
 	left       uint64
 	samples    []*record.Drop
@@ -66,6 +68,7 @@ type matcher struct {
 	k         *Knowledge
 	b         *base
 	names     deviceNames
+	counts    []record.Count // of the observation, with the names of devices
 	instances map[instanceKey]*instance
 	order     []*instance
 	portions  []*portion
@@ -83,11 +86,14 @@ func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 		s := site(o.Samples[i].Key)
 		samples[s] = append(samples[s], &o.Samples[i])
 	}
-	for _, i := range inOrder(o.Counts) {
-		m.split(i, samples[site(o.Counts[i].Key)])
+	m.counts = merge(o.Counts, m.names)
+	for _, i := range inOrder(m.counts) {
+		k := site(m.counts[i].Key)
+		m.split(i, samples[k])
+		delete(samples, k) // the greatest of two that differ in a namespace's name
 	}
 	for _, p := range m.portions {
-		dev := m.names.fill(o.Counts[p.count].Key).Device
+		dev := m.counts[p.count].Device
 		for _, c := range p.candidates {
 			c.total += p.drops
 			c.devices[dev] += p.drops
@@ -96,6 +102,25 @@ func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 	}
 	m.tryLost()
 	return m
+}
+
+// merge adds up counts that differ only in a device's name that was not known
+// yet.
+func merge(counts []record.Count, names deviceNames) []record.Count {
+	var out []record.Count
+	at := map[record.Key]int{}
+	for _, c := range counts {
+		c.Key = names.fill(c.Key)
+		i, ok := at[c.Key]
+		if !ok {
+			at[c.Key] = len(out)
+			out = append(out, c)
+			continue
+		}
+		out[i].Drops += c.Drops
+		out[i].Bytes += c.Bytes
+	}
+	return out
 }
 
 // inOrder are the places of counts in an order that does not depend on theirs:
@@ -145,8 +170,8 @@ func (m *matcher) instance(c *Cause, ns record.NetNS, dev record.Device) *instan
 // split divides a count by what its samples show. Nearly always they show the
 // same, and the count stays whole.
 func (m *matcher) split(i int, samples []*record.Drop) {
-	c := &m.b.o.Counts[i]
-	key := m.names.fill(c.Key)
+	c := &m.counts[i]
+	key := c.Key
 	if len(samples) == 0 {
 		m.portions = append(m.portions, &portion{count: i, drops: c.Drops, candidates: m.candidates(key, nil)})
 		return
@@ -282,10 +307,25 @@ func (m *matcher) assign() {
 			if n < 0 {
 				n = len(rest)
 			}
-			if !p.share(rest[:n]) {
+			if !p.share(rest[:n], m.b.slack) {
 				break // ambiguous: what is left is not known
 			}
 			rest = rest[n:]
+		}
+	}
+}
+
+// settle leaves each instance with the samples and devices of the drops that
+// it was given: those of others say nothing about it.
+func (m *matcher) settle() {
+	for _, in := range m.order {
+		if in.drops == 0 {
+			continue
+		}
+		in.samples, in.devices, in.summary = nil, map[record.Device]uint64{}, nil
+		for _, g := range in.portions {
+			in.samples = append(in.samples, g.portion.samples...)
+			in.devices[m.counts[g.portion.count].Device] += g.drops
 		}
 	}
 }
@@ -318,7 +358,7 @@ func (m *matcher) rebalance() {
 		want, ok := p.quotas()
 		other := slices.MaxFunc(without, func(a, b *portion) int { return cmp.Compare(a.drops, b.drops) })
 		// Three standard deviations of the greatest error of a fraction.
-		chance := 1.5 * float64(m.b.o.Counts[i].Drops) / math.Sqrt(float64(samples))
+		chance := 1.5 * float64(m.counts[i].Drops) / math.Sqrt(float64(samples))
 		if sum := p.drops + other.drops; ok && want <= sum && math.Abs(float64(want)-float64(p.drops)) <= chance {
 			p.drops, other.drops = want, sum-want
 			p.left, other.left = p.drops, other.drops
@@ -345,9 +385,10 @@ func (p *portion) quotas() (n uint64, ok bool) {
 // false where these leave open whose the drops are, as a share that is not
 // known does. What counters leave of a portion because they were not read at
 // the same time as the drops goes with the rest.
-func (p *portion) share(tier []candidate) bool {
-	var all []candidate
-	open := false
+func (p *portion) share(tier []candidate, slack float64) bool {
+	var all, late []candidate
+	open, few := false, false
+	whole := p.left
 	for _, c := range tier {
 		q := c.shares[c.pattern]
 		switch {
@@ -355,14 +396,25 @@ func (p *portion) share(tier []candidate) bool {
 			all = append(all, c)
 		case q.known:
 			n := min(q.left, p.left)
-			q.left -= n
-			if rest := p.left - n; rest <= q.extra {
-				q.extra -= rest
-				n += rest
+			if n < whole && float64(n) <= slack*float64(whole) {
+				few = few || n > 0
+				continue // so few can be what the other's counter missed
 			}
+			q.left -= n
 			c.take(p, n)
+			if q.extra > 0 {
+				late = append(late, c)
+			}
 		default:
 			open = true
+		}
+	}
+	// Only where one alone can have it.
+	if len(late) == 1 && len(all) == 0 && !open {
+		if q := late[0].shares[late[0].pattern]; p.left <= q.extra {
+			q.extra -= p.left
+			late[0].take(p, p.left)
+			late[0].contested = late[0].contested || few
 		}
 	}
 	switch {

@@ -36,9 +36,12 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 	a.DropsExplained, a.DropsUnexplained, a.DropsHiddenBenign, a.DropsHiddenExpected = 0, 0, 0, 0
 	m := newMatcher(o, k)
 	m.assign()
+	m.settle()
 	all := append(m.causes(), m.rest()...)
 	slices.SortStableFunc(all, compareFindings)
+	var found []record.Finding // hidden ones explain counters too
 	for _, f := range all {
+		found = append(found, f.Finding)
 		n := f.events
 		if f.explained {
 			a.DropsExplained += n
@@ -54,7 +57,7 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 			a.DropsHiddenExpected += n
 		}
 	}
-	d.Counters = k.moved(o.Counters, d.Findings)
+	d.Counters = k.moved(o.Counters, found)
 	return d
 }
 
@@ -107,10 +110,10 @@ func (m *matcher) rest() []result {
 		for _, c := range p.candidates {
 			could[p.count] = append(could[p.count], c.cause.ID)
 		}
-		rest = append(rest, remains{p.count, p.left, m.k.gravest(o.Counts[p.count].Key, p.samples), p.samples})
+		rest = append(rest, remains{p.count, p.left, m.k.gravest(m.counts[p.count].Key, p.samples), p.samples})
 	}
 	var out []result
-	for _, g := range groups(o, m.names, rest) {
+	for _, g := range groups(m.counts, rest) {
 		f := g.notKnown(o.Window)
 		f.Owners = m.owners(&instance{place: place{ns: g.space}}, g)
 		f.Next = m.k.whatNext(f, g, could)

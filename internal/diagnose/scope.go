@@ -25,7 +25,7 @@ func (m *matcher) scope(in *instance, drops uint64) scope {
 		s.Rate = float64(drops) / s.Seconds
 	}
 	for _, p := range in.portions {
-		c := m.b.o.Counts[p.portion.count]
+		c := m.counts[p.portion.count]
 		s.Bytes += clamp(mulDiv(c.Bytes, p.drops, max(c.Drops, 1)))
 	}
 	return s
