@@ -126,7 +126,7 @@ func watchBusy(t *testing.T, busy *testkit.Busy, during func() error) (o record.
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask(&o, k)
+	ask(t.Context(), &o, k)
 	return o, rounds
 }
 

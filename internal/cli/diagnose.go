@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,7 +87,7 @@ func (a *app) observation(ctx context.Context, w *watching, k *diagnose.Knowledg
 	err = s.Run(ctx, func(iv record.Interval) error { c.Add(iv); return nil })
 	stop()
 	o := c.Finish(s.Trailer())
-	ask(&o, k)
+	ask(ctx, &o, k)
 	return &o, err
 }
 
@@ -93,7 +96,13 @@ func (a *app) observation(ctx context.Context, w *watching, k *diagnose.Knowledg
 const maxRounds = 3
 
 // ask reads the facts that decide between the causes that o leaves possible.
-func ask(o *record.Observation, k *diagnose.Knowledge) {
+// An interruption, or observe.FactsTime, ends it: the facts that are not read
+// by then say so.
+func ask(ctx context.Context, o *record.Observation, k *diagnose.Knowledge) {
+	ctx, stop := afterwards(ctx)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, observe.FactsTime) // for all rounds
+	defer cancel()
 	asked := map[record.FactRequest]bool{}
 	for range maxRounds {
 		var open []record.FactRequest
@@ -106,7 +115,7 @@ func ask(o *record.Observation, k *diagnose.Knowledge) {
 		if len(open) == 0 {
 			return
 		}
-		facts, blind := observe.Facts(open)
+		facts, blind := observe.Facts(ctx, open)
 		o.Facts = append(o.Facts, facts...)
 		for _, b := range blind {
 			if !slices.Contains(o.Blind, b) {
@@ -114,6 +123,17 @@ func ask(o *record.Observation, k *diagnose.Knowledge) {
 			}
 		}
 	}
+}
+
+// afterwards is a context for what follows watching. The interruption that
+// ended the watching does not end that, too; the next one does.
+func afterwards(ctx context.Context) (_ context.Context, stop func()) {
+	if ctx.Err() == nil {
+		return ctx, func() {}
+	}
+	ctx, stop = signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // one more ends the program
+	return ctx, stop
 }
 
 func (a *app) readObservation(w *watching) (*record.Observation, error) {

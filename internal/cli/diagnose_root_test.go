@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -54,6 +55,10 @@ func TestDiagnoseLab(t *testing.T) {
 				t.Skipf("not on %s: %s", running.Release, want.Why)
 			}
 			o, truth := labObservation(t, s, k, packets)
+			for tries := 0; o.Accounting.DropsAggregated < truth.Drops && !want.Silent() && testkit.HidesPID1() && tries < 2; tries++ {
+				t.Log("again: this kernel hides what interrupts PID 1")
+				o, truth = labObservation(t, s, k, packets)
+			}
 			d := diagnose.Run(&o, k, diagnose.Options{All: true})
 			checkLab(t, d, want, truth)
 			if t.Failed() {
@@ -85,7 +90,7 @@ func labObservation(t *testing.T, s lab.Scenario, k *diagnose.Knowledge, packets
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask(&o, k)
+	ask(t.Context(), &o, k)
 	return o, truth
 }
 
@@ -124,7 +129,11 @@ func TestRecordKeepsTheEvidence(t *testing.T) {
 	}()
 	path := filepath.Join(t.TempDir(), "loss.whydrop")
 	a := &app{out: io.Discard, err: io.Discard}
-	if err := a.write(ctx, session, path, k); err != nil {
+	out, err := a.openOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.write(ctx, session, out, k), out.close()); err != nil {
 		t.Fatal(err)
 	}
 	o, err := a.readObservation(&watching{file: path})
@@ -226,29 +235,53 @@ func writeCase(t *testing.T, s lab.Scenario, want lab.Expectation, o record.Obse
 	t.Logf("wrote %s", path)
 }
 
-// TestLabRunAll: the command runs every scenario, and says so on a line each.
+// TestLabRunAll runs every scenario as a user would, for one packet and for
+// many: what is counted must equal what the generator and the kernel's counters
+// say was lost.
 func TestLabRunAll(t *testing.T) {
 	testkit.NeedRoot(t)
 	if testing.Short() {
 		t.Skip("virtual machines run this command themselves, and look at each scenario")
 	}
-	r := run(t, "lab", "run", "all", "--packets", "20", "-j")
+	for _, n := range []string{"1", "500"} {
+		t.Run(n, func(t *testing.T) { labRunAll(t, n) })
+	}
+}
+
+func labRunAll(t *testing.T, n string) {
+	r := run(t, "lab", "run", "all", "--packets", n, "-j")
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
 	if len(lines) != len(lab.List()) {
 		t.Fatalf("exit status %d, %d lines, %d scenarios: %s", r.code, len(lines), len(lab.List()), r.err)
 	}
+	wrong := 0
 	for i, s := range lab.List() {
 		t.Run(s.Name, func(t *testing.T) {
-			var l labResult
-			if err := json.Unmarshal([]byte(lines[i]), &l); err != nil {
-				t.Fatalf("%v\n%s", err, lines[i])
+			l := labLineOf(t, lines[i])
+			if l.Skipped != "" {
+				t.Skip(l.Skipped)
 			}
-			if l.Scenario != s.Name || l.Truth != 20 || l.Counted != 20 || len(l.Mismatch) != 0 {
+			if len(l.Mismatch) > 0 {
+				wrong++
+			}
+			for tries := 0; l.Counted < l.Truth && testkit.HidesPID1() && tries < 2; tries++ {
+				t.Logf("again: counted %d of %d, and this kernel hides what interrupts PID 1", l.Counted, l.Truth)
+				l = labLineOf(t, run(t, "lab", "run", s.Name, "--packets", n, "-j").out)
+			}
+			if l.Scenario != s.Name || fmt.Sprint(l.Truth) != n || l.Counted != l.Truth || len(l.Mismatch) != 0 {
 				t.Errorf("%s: lost %d, counted %d, mismatch %q", l.Scenario, l.Truth, l.Counted, l.Mismatch)
 			}
 		})
 	}
-	if (r.code == exitOK) == t.Failed() {
-		t.Errorf("exit status %d: %s", r.code, r.err)
+	if (r.code == exitOK) != (wrong == 0) {
+		t.Errorf("exit status %d with %d scenarios not as expected: %s", r.code, wrong, r.err)
 	}
+}
+
+func labLineOf(t *testing.T, line string) (l labResult) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(line), &l); err != nil {
+		t.Fatalf("%v\n%s", err, line)
+	}
+	return l
 }

@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -86,19 +89,65 @@ func TestFilterOfEvidence(t *testing.T) {
 	}
 }
 
-// A recording of days remembers what it may need, and no more.
+// A recording of days remembers what it may need, and no more: also where one
+// interval alone holds more than there is room for.
 func TestKeeperIsBounded(t *testing.T) {
 	k := newKeeper(record.Header{})
-	for i := range 3 {
-		iv := record.Interval{Accounting: record.Accounting{DropsSeen: 1}}
-		for j := range keptKeys / 2 {
-			iv.Counts = append(iv.Counts, record.Count{Key: record.Key{Device: record.Device{Index: uint32(i*keptKeys + j)}}, Drops: 1})
+	const step, steps = keptKeys/2 + 7, 3
+	for i := range steps {
+		iv := record.Interval{Accounting: record.Accounting{DropsSeen: step + 1, DropsAggregated: step + 1}}
+		for j := range step {
+			iv.Counts = append(iv.Counts, record.Count{Key: record.Key{Device: record.Device{Index: uint32(i*step + j)}}, Drops: 1})
 			iv.Samples = append(iv.Samples, record.Drop{})
 		}
+		// One that is known keeps counting.
+		iv.Counts = append(iv.Counts, record.Count{Key: record.Key{Device: record.Device{Index: 0}}, Drops: 1})
 		k.add(iv)
 	}
 	o := k.collector.Finish(record.Trailer{})
-	if len(o.Counts) != keptKeys || len(o.Samples) != keptSamples || o.Accounting.DropsSeen != 3 {
-		t.Errorf("%d keys, %d samples, %d drops seen", len(o.Counts), len(o.Samples), o.Accounting.DropsSeen)
+	if len(o.Counts) != keptKeys || len(o.Samples) != keptSamples || o.Counts[0].Drops != 1+steps {
+		t.Errorf("%d keys, %d samples, %d of the first", len(o.Counts), len(o.Samples), o.Counts[0].Drops)
+	}
+	const seen, cut = steps * (step + 1), steps*step - keptKeys
+	want := record.Accounting{DropsSeen: seen, DropsAggregated: seen - cut, MapFull: cut}
+	if o.Accounting != want {
+		t.Errorf("accounting %+v, want %+v", o.Accounting, want)
+	}
+}
+
+// A recording says for how many drops it did not look further.
+func TestKeeperTellsWhatItCut(t *testing.T) {
+	for _, cut := range []uint64{0, 5} {
+		k := newKeeper(record.Header{})
+		k.cut = cut
+		tr := k.finish(t.Context(), record.Trailer{}, new(diagnose.Knowledge))
+		if told := len(tr.Blind) == 1 && strings.Contains(tr.Blind[0].What, " 5 drops"); told != (cut > 0) {
+			t.Errorf("%d cut: %+v", cut, tr.Blind)
+		}
+	}
+}
+
+// The interruption that ends the watching is not one of what comes after it.
+func TestAfterwards(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	after, stop := afterwards(ctx)
+	defer stop()
+	cancel()
+	if after.Err() == nil {
+		t.Error("an interruption of the reading is not heard")
+	}
+	after, stop = afterwards(ctx)
+	defer stop()
+	if after.Err() != nil {
+		t.Error("nothing would be read after an interruption")
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-after.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("a second interruption is not heard")
 	}
 }

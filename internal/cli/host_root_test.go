@@ -25,36 +25,6 @@ import (
 	"github.com/whydrop/whydrop/record"
 )
 
-// TestLab runs every scenario as a user would: what is counted must equal
-// what the generator and the kernel's counters say was lost.
-func TestLab(t *testing.T) {
-	testkit.NeedRoot(t)
-	scenarios := lab.List()
-	if testing.Short() { // virtual machines run this command for each scenario besides
-		scenarios = scenarios[:1]
-	}
-	for _, s := range scenarios {
-		for _, n := range []string{"1", "500"} {
-			t.Run(s.Name+"/"+n, func(t *testing.T) {
-				r := run(t, "lab", "run", s.Name, "--packets", n, "-j")
-				if r.code != exitOK {
-					t.Fatalf("exit status %d: %s\n%s", r.code, r.err, r.out)
-				}
-				var l labResult
-				if err := json.Unmarshal([]byte(r.out), &l); err != nil {
-					t.Fatalf("%v\n%s", err, r.out)
-				}
-				if fmt.Sprint(l.Truth) != n || l.Counted != l.Truth || len(l.Mismatch) != 0 {
-					t.Errorf("lost %d, counted %d, mismatch %v", l.Truth, l.Counted, l.Mismatch)
-				}
-				if len(l.Diagnosis.Findings) != 1 || l.Diagnosis.Findings[0].Drops != l.Truth {
-					t.Errorf("findings = %+v", l.Diagnosis.Findings)
-				}
-			})
-		}
-	}
-}
-
 // TestLabSeesADifference: the comparison of `lab run` must be able to fail.
 func TestLabSeesADifference(t *testing.T) {
 	want := lab.Expectation{Class: record.ClassFault, Station: record.StationTransport, Reasons: []string{"NO_SOCKET"}, Symbols: []string{"udp_rcv"}}

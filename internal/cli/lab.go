@@ -24,11 +24,14 @@ type labResult struct {
 	Scenario      string `json:"scenario"`
 	// Truth is what was lost by the generator's and the kernel's own count,
 	// Counted what was observed, Mismatch what of it is not as expected.
-	Truth     uint64            `json:"truth"`
-	Counted   uint64            `json:"counted"`
-	Evidence  []record.Evidence `json:"evidence"`
-	Mismatch  []string          `json:"mismatch"`
-	Diagnosis record.Diagnosis  `json:"diagnosis"`
+	Truth    uint64            `json:"truth"`
+	Counted  uint64            `json:"counted"`
+	Evidence []record.Evidence `json:"evidence"`
+	Mismatch []string          `json:"mismatch"`
+	// Skipped is why the running kernel cannot lose packets that way. Mismatch
+	// has the same sentence: nothing was as expected, as nothing was tried.
+	Skipped   string           `json:"skipped,omitempty"`
+	Diagnosis record.Diagnosis `json:"diagnosis"`
 }
 
 func (a *app) labCommand() *cobra.Command {
@@ -54,7 +57,8 @@ Everything is removed afterwards; the host's own network is not touched.`,
 		Long: `run reproduces the loss NAME, diagnoses it, and compares what was counted with
 what is known to have been lost, and the cause with the one that was provoked.
 Exit status 1 means that they differ. With all it does so for each scenario, and
-prints a line for each, or with -j a JSON object a line.`,
+prints a line for each, or with -j a JSON object a line; one that cannot work on
+the running kernel is skipped.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(errors.New("lab run: name one scenario; `whydrop lab list` names them all"))
@@ -116,52 +120,95 @@ func (a *app) labRun(ctx context.Context, s lab.Scenario, packets int, k *diagno
 		err = a.printLab(s, r)
 	}
 	if err == nil && len(r.Mismatch) > 0 {
-		err = &exitError{exitFinding, fmt.Errorf("lab %s: not as expected: %s", s.Name, strings.Join(r.Mismatch, "; "))}
+		err = &exitError{exitFinding, fmt.Errorf("lab %s: not as expected: %s", s.Name, report.Clean(strings.Join(r.Mismatch, "; ")))}
 	}
 	return err
 }
 
 // labRunAll runs every scenario. One that cannot be run counts as not as
-// expected; the others run all the same.
+// expected, and one that this kernel does not have as skipped; the others run
+// all the same.
 func (a *app) labRunAll(ctx context.Context, packets int) error {
 	k, err := loadKnowledge()
 	if err != nil {
 		return err
 	}
-	wrong := 0
-	var errs []error
-	for _, s := range lab.List() {
+	return a.labRunEach(ctx, lab.List(), func(s lab.Scenario) labResult {
+		r, err := labResultOf(ctx, s, packets, k)
+		if err != nil {
+			r = notRun(s, k, err)
+		}
+		return r
+	})
+}
+
+// labRunEach prints what run says of each scenario. An interruption ends it;
+// the scenario that it hits is not counted.
+func (a *app) labRunEach(ctx context.Context, scenarios []lab.Scenario, run func(lab.Scenario) labResult) error {
+	var ran, skipped, wrong int
+	hit := "" // what became of the scenario that was interrupted
+	for _, s := range scenarios {
 		if ctx.Err() != nil {
 			break
 		}
-		r, err := labResultOf(ctx, s, packets, k)
-		if err != nil {
-			r = labResult{SchemaVersion: record.SchemaVersion, Scenario: s.Name, Mismatch: []string{err.Error()}}
+		r := run(s)
+		if ctx.Err() != nil {
+			hit = " (" + s.Name + ": " + report.Clean(strings.Join(r.Mismatch, "; ")) + ")"
+			break
 		}
-		if len(r.Mismatch) > 0 {
+		ran++
+		switch {
+		case r.Skipped != "":
+			skipped++
+		case len(r.Mismatch) > 0:
 			wrong++
 		}
-		if a.json {
-			err = report.JSON(a.out, r)
-		} else {
-			err = a.labLine(r)
+		if err := a.labLine(r); err != nil {
+			return err
 		}
-		errs = append(errs, err)
 	}
-	err = errors.Join(errs...)
-	if err == nil && wrong > 0 {
-		err = &exitError{exitFinding, fmt.Errorf("lab: %d of %d scenarios not as expected", wrong, len(lab.List()))}
+	switch {
+	case ran < len(scenarios):
+		return fmt.Errorf("lab: interrupted after %d of %d scenarios, %d not as expected: %w%s", ran, len(scenarios), wrong, ctx.Err(), hit)
+	case wrong > 0:
+		return &exitError{exitFinding, fmt.Errorf("lab: %d of %d scenarios not as expected, %d skipped", wrong, ran, skipped)}
 	}
-	return err
+	return nil
+}
+
+// notRun is the result of a scenario of which err is all there is to say.
+func notRun(s lab.Scenario, k *diagnose.Knowledge, err error) labResult {
+	r := labResult{
+		SchemaVersion: record.SchemaVersion, Scenario: s.Name, Evidence: []record.Evidence{}, Mismatch: []string{err.Error()},
+		Diagnosis: diagnose.Run(&record.Observation{SchemaVersion: record.SchemaVersion}, k, diagnose.Options{}),
+	}
+	var absent *notOnKernelError
+	if errors.As(err, &absent) {
+		r.Skipped = err.Error()
+	}
+	return r
+}
+
+// notOnKernelError says that a scenario cannot work on a kernel.
+type notOnKernelError struct{ scenario, release, why string }
+
+func (e *notOnKernelError) Error() string {
+	return fmt.Sprintf("lab %s: not on Linux %s: %s", e.scenario, e.release, e.why)
 }
 
 // labLine prints a scenario's result as one line.
 func (a *app) labLine(r labResult) error {
-	verdict := "as expected"
-	if len(r.Mismatch) > 0 {
-		verdict = strings.Join(r.Mismatch, "; ")
+	if a.json {
+		return report.JSON(a.out, r)
 	}
-	_, err := fmt.Fprintf(a.out, "%-24s lost %d, counted %d: %s\n", r.Scenario, r.Truth, r.Counted, report.Clean(verdict))
+	said := fmt.Sprintf("lost %d, counted %d: as expected", r.Truth, r.Counted)
+	switch {
+	case r.Skipped != "":
+		said = "skipped: " + r.Skipped
+	case len(r.Mismatch) > 0:
+		said = fmt.Sprintf("lost %d, counted %d: %s", r.Truth, r.Counted, strings.Join(r.Mismatch, "; "))
+	}
+	_, err := fmt.Fprintf(a.out, "%-24s %s\n", report.Clean(r.Scenario), report.Clean(said))
 	return err
 }
 
@@ -172,7 +219,7 @@ func labResultOf(ctx context.Context, s lab.Scenario, packets int, k *diagnose.K
 	}
 	var host kernel.Host
 	if _, running, err := host.Identity(); err == nil && !want.WorksOn(running.Release) {
-		return r, &exitError{exitUnavailable, fmt.Errorf("lab %s: not on Linux %s: %s", s.Name, running.Release, want.Why)}
+		return r, &exitError{exitUnavailable, &notOnKernelError{s.Name, running.Release, want.Why}}
 	}
 	setup, err := s.Prepare(ctx)
 	if err != nil {
@@ -183,10 +230,13 @@ func labResultOf(ctx context.Context, s lab.Scenario, packets int, k *diagnose.K
 	if err != nil {
 		return r, err
 	}
-	ask(&o, k)
+	ask(ctx, &o, k)
+	if err := ctx.Err(); err != nil { // with facts missing the cause would be a worse one
+		return r, fmt.Errorf("lab %s: interrupted: %w", s.Name, err)
+	}
 	r = labResult{
 		SchemaVersion: record.SchemaVersion, Scenario: s.Name,
-		Truth: truth.Drops, Counted: o.Accounting.DropsAggregated, Evidence: truth.Evidence,
+		Truth: truth.Drops, Counted: o.Accounting.DropsAggregated, Evidence: append([]record.Evidence{}, truth.Evidence...),
 		Diagnosis: diagnose.Run(&o, k, diagnose.Options{All: true}),
 	}
 	if want.Silent() {
@@ -293,11 +343,11 @@ func (a *app) printLab(s lab.Scenario, r labResult) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nlab %s: %s\n", s.Name, s.Title)
+	fmt.Fprintf(&b, "\nlab %s: %s\n", report.Clean(s.Name), report.Clean(s.Title))
 	for _, e := range r.Evidence {
-		fmt.Fprintf(&b, "  %-32s %s", e.Name, e.Value)
+		fmt.Fprintf(&b, "  %-32s %s", report.Clean(e.Name), report.Clean(e.Value))
 		if e.Before != "" {
-			fmt.Fprintf(&b, "  (%s → %s)", e.Before, e.After)
+			fmt.Fprintf(&b, "  (%s → %s)", report.Clean(e.Before), report.Clean(e.After))
 		}
 		b.WriteByte('\n')
 	}

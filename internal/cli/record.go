@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +33,7 @@ packets, and names of processes.`,
 		Example: `  whydrop record -w drops.whydrop --duration 1m
   whydrop diagnose -r drops.whydrop`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if file == "" {
 				return usage(errors.New("record: name the file to write: -w FILE"))
 			}
@@ -41,6 +44,11 @@ packets, and names of processes.`,
 			if err != nil {
 				return err
 			}
+			out, err := a.openOutput(file)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, out.close()) }()
 			s, err := observe.Start(observe.Options{
 				Interval: interval, Duration: w.duration, Filter: w.filter, Rich: true, Counters: true, Program: release,
 			})
@@ -48,7 +56,7 @@ packets, and names of processes.`,
 				return err
 			}
 			defer s.Close()
-			return a.write(c.Context(), s, file, k)
+			return a.write(c.Context(), s, out, k)
 		},
 	}
 	w.filterFlags(c)
@@ -58,24 +66,72 @@ packets, and names of processes.`,
 	return c
 }
 
-// write records a session into a file.
-func (a *app) write(ctx context.Context, s *observe.Session, path string, k *diagnose.Knowledge) (err error) {
-	out := a.out
-	if path != "-" {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return usage(err)
-		}
-		defer func() {
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		out = f
+// output is the file of a recording, or standard output.
+type output struct {
+	path  string
+	out   io.Writer
+	file  *os.File // nil for standard output
+	fresh bool     // the file was not there before
+	begun bool
+}
+
+// openOutput opens what a recording is written to. What the file holds stays
+// until begin: nothing is lost where nothing can be watched.
+func (a *app) openOutput(path string) (*output, error) {
+	if path == "-" {
+		return &output{path: "standard output", out: a.out}, nil
 	}
-	w, err := record.NewWriter(out, s.Header())
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	fresh := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	}
 	if err != nil {
+		return nil, usage(err)
+	}
+	return &output{path: path, out: f, file: f, fresh: fresh}, nil
+}
+
+// begin empties the file.
+func (o *output) begin() error {
+	o.begun = true
+	if o.file == nil {
+		return nil
+	}
+	st, err := o.file.Stat()
+	if err == nil && st.Mode().IsRegular() { // no pipe, no device
+		err = o.file.Truncate(0)
+	}
+	return o.wrap(err)
+}
+
+func (o *output) wrap(err error) error {
+	if err != nil {
+		err = fmt.Errorf("write %s: %w", o.path, err)
+	}
+	return err
+}
+
+// close closes the file, and removes one that was made for nothing.
+func (o *output) close() error {
+	if o.file == nil {
+		return nil
+	}
+	err := o.file.Close()
+	if o.fresh && !o.begun {
+		err = errors.Join(err, os.Remove(o.path))
+	}
+	return o.wrap(err)
+}
+
+// write records a session into a file.
+func (a *app) write(ctx context.Context, s *observe.Session, out *output, k *diagnose.Knowledge) error {
+	if err := out.begin(); err != nil {
 		return err
+	}
+	w, err := record.NewWriter(out.out, s.Header())
+	if err != nil {
+		return out.wrap(err)
 	}
 	progress := a.progress()
 	var total record.Accounting
@@ -84,23 +140,23 @@ func (a *app) write(ctx context.Context, s *observe.Session, path string, k *dia
 		total.Add(iv.Accounting)
 		keep.add(iv)
 		fmt.Fprintf(progress, "\r%d drops, %d samples; Ctrl-C ends the recording ", total.DropsSeen, total.Samples)
-		return w.Interval(iv)
+		return out.wrap(w.Interval(iv))
 	})
 	fmt.Fprintln(progress)
 	if err != nil {
 		return err
 	}
-	if err := w.Close(keep.finish(s.Trailer(), k)); err != nil {
-		return err
+	if err := w.Close(keep.finish(ctx, s.Trailer(), k)); err != nil {
+		return out.wrap(err)
 	}
-	if a.json && path != "-" {
+	if a.json && out.file != nil {
 		if err := report.JSON(a.out, map[string]any{
-			"schema_version": record.SchemaVersion, "file": path, "accounting": total,
+			"schema_version": record.SchemaVersion, "file": out.path, "accounting": total,
 		}); err != nil {
 			return err
 		}
-	} else if path != "-" && !a.quiet {
-		fmt.Fprintf(a.err, "%d drops and %d samples in %s\n", total.DropsSeen, total.Samples, path)
+	} else if out.file != nil && !a.quiet {
+		fmt.Fprintf(a.err, "%d drops and %d samples in %s\n", total.DropsSeen, total.Samples, out.path)
 	}
 	return partial(total)
 }
@@ -108,7 +164,8 @@ func (a *app) write(ctx context.Context, s *observe.Session, path string, k *dia
 // keeper remembers of a recording what says which facts are wanted at its end.
 type keeper struct {
 	collector *record.Collector
-	keys      int
+	keys      map[record.Key]bool
+	cut       uint64 // drops of keys there was no room for
 }
 
 // What a keeper remembers at most.
@@ -118,24 +175,42 @@ const (
 )
 
 func newKeeper(h record.Header) *keeper {
-	k := &keeper{collector: record.NewCollector(h)}
+	k := &keeper{collector: record.NewCollector(h), keys: map[record.Key]bool{}}
 	k.collector.MaxSamples = keptSamples
 	return k
 }
 
+// add remembers an interval. Drops of a key for which there is no room any
+// more count as drops without a key.
 func (k *keeper) add(iv record.Interval) {
-	if k.keys >= keptKeys {
-		iv.Counts, iv.Samples = nil, nil
+	counts := make([]record.Count, 0, len(iv.Counts))
+	for _, c := range iv.Counts {
+		if !k.keys[c.Key] {
+			if len(k.keys) >= keptKeys {
+				iv.Accounting.DropsAggregated -= min(c.Drops, iv.Accounting.DropsAggregated)
+				iv.Accounting.MapFull += c.Drops
+				k.cut += c.Drops
+				continue
+			}
+			k.keys[c.Key] = true
+		}
+		counts = append(counts, c)
 	}
+	iv.Counts = counts
 	k.collector.Add(iv)
-	k.keys = len(k.collector.Finish(record.Trailer{}).Counts)
 }
 
 // finish adds the facts to what ends the recording.
-func (k *keeper) finish(t record.Trailer, knowledge *diagnose.Knowledge) record.Trailer {
+func (k *keeper) finish(ctx context.Context, t record.Trailer, knowledge *diagnose.Knowledge) record.Trailer {
 	o := k.collector.Finish(t)
-	ask(&o, knowledge)
+	ask(ctx, &o, knowledge)
 	t.Facts, t.Blind = o.Facts, o.Blind
+	if k.cut > 0 {
+		t.Blind = append(slices.Clone(t.Blind), record.Blind{
+			What: fmt.Sprintf("the settings and states behind %d drops", k.cut),
+			Why:  fmt.Sprintf("a recording looks for those of the first %d kinds of drops", keptKeys),
+		})
+	}
 	return t
 }
 

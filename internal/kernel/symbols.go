@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 
@@ -114,7 +115,7 @@ func (s *Symbols) Resolve(addr uint64) record.Location {
 		end, known = s.end(i)
 	}
 	switch {
-	case addr < end:
+	case addr < end, addr == sym.addr:
 	case known && addr-end < sectionTail, !known && addr-sym.addr < maxFunction:
 		at.Beyond = true
 	default:
@@ -159,7 +160,7 @@ func (s *Symbols) end(i int) (uint64, bool) {
 	if moduleEnd > sym.addr {
 		return moduleEnd, true
 	}
-	return sym.addr + usualFunction, false
+	return sym.addr + min(usualFunction, math.MaxUint64-sym.addr), false
 }
 
 func (s *Symbols) name(sym symbol) string {

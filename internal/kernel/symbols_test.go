@@ -296,6 +296,7 @@ func FuzzParseSymbols(f *testing.F) {
 	f.Add([]byte(sections), uint64(0xffffffff81000110))
 	f.Add([]byte("0000000000000000 T _stext\n"), uint64(0))
 	f.Add([]byte("ffffffff81000000 T a\nffffffff81000000 t __cfi_b\nffffffff80000000 W b\t[m]"), uint64(0xffffffff81000000))
+	f.Add([]byte("fffffffffffff000 t last\n"), uint64(0xffffffffffffffff))
 	f.Fuzz(func(t *testing.T, table []byte, addr uint64) {
 		s, err := ParseSymbols(bytes.NewReader(table))
 		if err != nil {

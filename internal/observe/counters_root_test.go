@@ -125,7 +125,7 @@ func TestFactsOfNamespaces(t *testing.T) {
 	host, peer := pair(t, "cnt0")
 	mine, inode := socketIn(t, host)
 	defer mine.Close()
-	facts, blind := Facts([]record.FactRequest{
+	facts, blind := Facts(t.Context(), []record.FactRequest{
 		{Kind: "link", Arg: "cnt0", NetNS: host.Inode()},
 		{Kind: "link", Arg: "cnt0", NetNS: peer.Inode()},
 		{Kind: "netns", NetNS: peer.Inode()},

@@ -142,7 +142,7 @@ func TestFactsOfOwnNamespace(t *testing.T) {
 		{Kind: "no-such-kind", NetNS: own},
 		{Kind: "owner", Arg: "1", NetNS: own},
 	}
-	facts, blind := Facts(requests)
+	facts, blind := Facts(t.Context(), requests)
 	byRequest := map[record.FactRequest][]record.Fact{}
 	for _, f := range facts {
 		k := record.FactRequest{Kind: f.Kind, Arg: f.Request, NetNS: f.NetNS.Inode}
@@ -170,13 +170,13 @@ func TestFactsOfOwnNamespace(t *testing.T) {
 	if len(blind) != 1 || !strings.Contains(blind[0].Why, "gone") {
 		t.Errorf("blind %+v", blind)
 	}
-	if facts, blind := Facts(nil); facts != nil || blind != nil {
+	if facts, blind := Facts(t.Context(), nil); facts != nil || blind != nil {
 		t.Errorf("nothing asked: %v, %v", facts, blind)
 	}
 }
 
 func TestFactsOfTheHost(t *testing.T) {
-	facts, _ := Facts([]record.FactRequest{{Kind: "netns"}, {Kind: "sysctl", Arg: "net/core/netdev_max_backlog"}})
+	facts, _ := Facts(t.Context(), []record.FactRequest{{Kind: "netns"}, {Kind: "sysctl", Arg: "net/core/netdev_max_backlog"}})
 	if len(facts) != 2 {
 		t.Fatalf("%+v", facts)
 	}

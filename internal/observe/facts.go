@@ -1,10 +1,14 @@
 package observe
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/whydrop/whydrop/internal/fact"
 	"github.com/whydrop/whydrop/internal/netns"
@@ -39,26 +43,109 @@ func CheckFact(kind, arg string) error {
 // errGone is why nothing of a namespace can be read that is not found.
 var errGone = errors.New("the network namespace is gone, or nothing leads to it")
 
+// FactsTime is how long reading facts may take, all rounds of a diagnosis
+// together. Reading them takes milliseconds on most hosts and a second on one
+// with very many sockets or rules; somebody waits for the verdict, and one
+// without some facts is better than none. A slow machine gets no more: who
+// waits there is as patient.
+const FactsTime = 5 * time.Second
+
+// noTimeLeft is why a fact is missing that was not reached.
+const noTimeLeft = "no time left"
+
 // Facts reads what is asked for, entering each network namespace once. Each
 // request is answered, in the order of the requests, with at least one fact:
 // its Missing says why something could not be read. Facts for namespace 0 are
 // read in that of the host and have the zero NetNS. The second result says
 // which namespaces could not be looked into.
-func Facts(requests []record.FactRequest) ([]record.Fact, []record.Blind) {
+//
+// It returns when ctx is done, and after FactsTime at the latest, even where
+// the kernel has not answered yet: what was not read until then is missing.
+func Facts(ctx context.Context, requests []record.FactRequest) ([]record.Fact, []record.Blind) {
 	if len(requests) == 0 {
 		return nil, nil
 	}
+	return inTime(ctx, requests, readFacts)
+}
+
+// inTime answers requests with what read gives before ctx or FactsTime is
+// over. A read that is in the kernel then is left to itself, and its answer
+// is not looked at any more.
+func inTime(ctx context.Context, requests []record.FactRequest, read func(context.Context, *answers)) ([]record.Fact, []record.Blind) {
+	ctx, cancel := context.WithTimeout(ctx, FactsTime)
+	defer cancel()
+	a := &answers{requests: requests, list: make([][]record.Fact, len(requests))}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		read(ctx, a)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return a.all()
+}
+
+func readFacts(ctx context.Context, a *answers) {
 	names, err := netns.NewNames()
 	if err != nil {
-		return failed(requests, err), nil
+		for i, f := range failed(a.requests, err) {
+			a.set(i, f)
+		}
+		return
 	}
-	r := newFactReader(names)
-	answers := make([][]record.Fact, len(requests))
-	r.owners(requests, answers)
-	for _, inode := range spacesOf(requests) {
-		r.answer(inode, requests, answers)
+	r := newFactReader(names, a)
+	if ctx.Err() == nil {
+		r.owners()
 	}
-	return joinFacts(requests, answers), r.lacks.blind()
+	for _, inode := range spacesOf(a.requests) {
+		if ctx.Err() != nil {
+			return
+		}
+		r.answer(ctx, inode)
+	}
+}
+
+// answers collects the facts that answer requests. It may be read while more
+// of them come.
+type answers struct {
+	requests []record.FactRequest
+
+	mu    sync.Mutex
+	list  [][]record.Fact // nil where a request is not answered yet
+	lacks lacks
+}
+
+func (a *answers) set(i int, facts ...record.Fact) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.list[i] = facts
+}
+
+func (a *answers) has(i int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.list[i] != nil
+}
+
+func (a *answers) lack(what, why, label string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lacks.add(what, why, "", label)
+}
+
+// all is what there is by now.
+func (a *answers) all() ([]record.Fact, []record.Blind) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := slices.Clone(a.list)
+	for i, req := range a.requests {
+		if list[i] == nil {
+			list[i] = []record.Fact{missing(req, record.NetNS{Inode: req.NetNS}, noTimeLeft)}
+		}
+	}
+	return joinFacts(a.requests, list), a.lacks.blind()
 }
 
 // failed answers every request with the same excuse.
@@ -83,11 +170,11 @@ type factReader struct {
 	spaces map[uint32]netns.Namespace
 	host   *netns.Namespace // nil where it cannot be told
 	reader fact.Reader
-	lacks  lacks
+	*answers
 }
 
-func newFactReader(names *netns.Names) *factReader {
-	r := &factReader{spaces: map[uint32]netns.Namespace{}}
+func newFactReader(names *netns.Names, a *answers) *factReader {
+	r := &factReader{spaces: map[uint32]netns.Namespace{}, answers: a}
 	found, _ := names.List()
 	for i, ns := range found {
 		r.spaces[ns.Inode] = ns
@@ -101,16 +188,16 @@ func newFactReader(names *netns.Names) *factReader {
 
 // owners answers all requests for owners with one look at the processes, which
 // are of no network namespace.
-func (r *factReader) owners(requests []record.FactRequest, answers [][]record.Fact) {
+func (r *factReader) owners() {
 	var inodes []uint64
 	var which []int
-	for i, req := range requests {
+	for i, req := range r.requests {
 		if req.Kind != kindOwner {
 			continue
 		}
 		ns := record.NetNS{Inode: req.NetNS, Name: r.spaces[req.NetNS].Name}
 		if err := CheckFact(req.Kind, req.Arg); err != nil {
-			answers[i] = []record.Fact{missing(req, ns, err.Error())}
+			r.set(i, missing(req, ns, err.Error()))
 			continue
 		}
 		inode, _ := strconv.ParseUint(req.Arg, 10, 64) // checked above
@@ -120,10 +207,10 @@ func (r *factReader) owners(requests []record.FactRequest, answers [][]record.Fa
 		return
 	}
 	for j, f := range owner.Facts(inodes, record.NetNS{}) {
-		req := requests[which[j]]
+		req := r.requests[which[j]]
 		f.NetNS = record.NetNS{Inode: req.NetNS, Name: r.spaces[req.NetNS].Name}
 		f.Request = req.Arg
-		answers[which[j]] = []record.Fact{f}
+		r.set(which[j], f)
 	}
 }
 
@@ -140,8 +227,8 @@ func spacesOf(requests []record.FactRequest) []uint32 {
 	return list
 }
 
-// answer reads all that is asked of one namespace.
-func (r *factReader) answer(inode uint32, requests []record.FactRequest, answers [][]record.Fact) {
+// answer reads all that is asked of one namespace, until ctx is done.
+func (r *factReader) answer(ctx context.Context, inode uint32) {
 	ns := record.NetNS{Inode: inode}
 	space, known := r.spaces[inode]
 	switch {
@@ -153,9 +240,12 @@ func (r *factReader) answer(inode uint32, requests []record.FactRequest, answers
 		ns.Name = space.Name
 	}
 	read := func() error {
-		for i, req := range requests {
+		for i, req := range r.requests {
+			if ctx.Err() != nil {
+				return nil
+			}
 			if req.NetNS == inode && req.Kind != kindOwner && req.Kind != kindNetNS {
-				answers[i] = r.reader.Read(req, ns)
+				r.set(i, r.reader.Read(req, ns)...)
 			}
 		}
 		return nil
@@ -170,15 +260,15 @@ func (r *factReader) answer(inode uint32, requests []record.FactRequest, answers
 		err = errGone
 	}
 	if err != nil {
-		r.lacks.add("settings and states", err.Error(), "", namespaceLabel(ns.Name, inode))
+		r.lack("settings and states", err.Error(), namespaceLabel(ns.Name, inode))
 	}
-	for i, req := range requests {
+	for i, req := range r.requests {
 		switch {
-		case req.NetNS != inode || answers[i] != nil:
+		case req.NetNS != inode || r.has(i):
 		case req.Kind == kindNetNS && (known || inode == 0):
-			answers[i] = []record.Fact{spaceFact(ns, space)}
+			r.set(i, spaceFact(ns, space))
 		case err != nil:
-			answers[i] = []record.Fact{missing(req, ns, err.Error())}
+			r.set(i, missing(req, ns, err.Error()))
 		}
 	}
 }

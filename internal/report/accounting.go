@@ -50,7 +50,7 @@ func warnings(a record.Accounting) []string {
 		{a.MapFull, "drop", "counted in total only: the table of keys was full."},
 		{a.SamplesLost, "sample", "lost: the ring buffer was full; the counts are exact all the same."},
 		{a.DecodeErrors, "record", "from the kernel not understood."},
-		{a.DropsUnexplained, "drop", "not explained: the knowledge base says nothing about them."},
+		{a.DropsUnexplained, "drop", "not explained: no cause was found for them."},
 	} {
 		if w.n > 0 {
 			out = append(out, plural(w.n, w.noun)+" "+w.what)

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/whydrop/whydrop/internal/lab/netlab"
 )
 
@@ -122,4 +124,19 @@ func Iproute2(name string) error {
 		return fmt.Errorf("%s is not the one of iproute2", path)
 	}
 	return nil
+}
+
+// HidesPID1 says whether this kernel skips BPF programs, without counting it,
+// while PID 1 runs or is interrupted. No release of Linux does; some sandboxes
+// are patched to. What a timer drops then is seen by nobody now and then.
+func HidesPID1() bool {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return false
+	}
+	var aux *btf.Struct
+	if err := spec.TypeByName("bpf_prog_aux", &aux); err != nil {
+		return false
+	}
+	return slices.ContainsFunc(aux.Members, func(m btf.Member) bool { return m.Name == "init_owned" })
 }
