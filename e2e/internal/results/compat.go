@@ -115,6 +115,9 @@ func (l Lab) cell() string {
 	if l.Truth == 0 || l.Counted != l.Truth {
 		return fmt.Sprintf("**no**: lost %d, counted %d", l.Truth, l.Counted)
 	}
+	if len(l.Places) == 0 {
+		return "yes: no event, by counters"
+	}
 	why := strings.Join(l.Reasons, ", ")
 	if why == "" {
 		why = "no reason"
@@ -156,7 +159,7 @@ func Compatibility(kernels []Kernel) string {
 	}
 	if len(kernels) > 0 {
 		for _, l := range kernels[0].Labs {
-			row("lab "+l.Scenario+" counted exactly", func(k Kernel) string {
+			row("lab "+l.Scenario+" counted exactly, its cause found", func(k Kernel) string {
 				i := slices.IndexFunc(k.Labs, func(of Lab) bool { return of.Scenario == l.Scenario })
 				if i < 0 {
 					return "**did not run**"
