@@ -56,7 +56,7 @@ func TestCompatibility(t *testing.T) {
 	page := Compatibility([]Kernel{k, {Suite: "gone"}})
 	for _, want := range []string{
 		"|  | new | gone |\n|---|---|---|\n", "| eBPF program | tp_btf |  |", "| drop reasons | yes | ? |", "| arguments of skb:kfree_skb | 4 | 0 |",
-		`| lab x counted exactly | yes: A\|B at f | **did not run** |`, "| tests passed / failed / skipped | 7 / 1 / 2 | 0 / 0 / 0 |",
+		`| lab x counted exactly, its cause found | yes: A\|B at f | **did not run** |`, "| tests passed / failed / skipped | 7 / 1 / 2 | 0 / 0 / 0 |",
 		"- drop monitor (needed for hardware drops): no: not loaded.\n", "- **Failed**: p TestB: lost\n", "- came later. Skipped: p TestA/removed.\n",
 	} {
 		if !strings.Contains(page, want) {
