@@ -235,15 +235,15 @@ func (b *Busy) ping() error {
 	return errors.Join(err, c.Close())
 }
 
-// leaveUnread closes a UDP and a unix socket with messages in them.
+// leaveUnread closes a UDP and a unix socket with a message in each.
 func leaveUnread() error {
 	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return err
 	}
-	for range 2 {
-		_, werr := udp.WriteTo([]byte("x"), udp.LocalAddr())
-		err = errors.Join(err, werr)
+	_, err = udp.WriteTo([]byte("x"), udp.LocalAddr())
+	if err == nil {
+		err = arrived(udp) // or it would find no socket
 	}
 	pair, perr := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if perr == nil {
@@ -251,6 +251,23 @@ func leaveUnread() error {
 		perr = errors.Join(werr, unix.Close(pair[0]), unix.Close(pair[1]))
 	}
 	return errors.Join(err, perr, udp.Close())
+}
+
+// arrived returns when a datagram waits in the socket.
+func arrived(c *net.UDPConn) error {
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var perr error
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, perr = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return !errors.Is(perr, unix.EAGAIN)
+	})
+	return errors.Join(err, perr)
 }
 
 // knock is a datagram or a SYN for a port of the host.
