@@ -133,6 +133,7 @@ func (c *collector) endPackage(e event) {
 	if c.byPackage && e.Action == "pass" {
 		c.t.pass()
 	}
+	delete(c.order, e.Package) // what comes of a package once more is not this again
 	word := map[string]string{"pass": "ok", "fail": "FAIL"}[e.Action]
 	_, _ = fmt.Fprintf(c.t.out, "%-4s %-28s %4d passed %3d failed %3d skipped %8.2f s\n",
 		word, short(e.Package), c.t.passed-was.passed, c.t.failed-was.failed, c.t.skipped-was.skipped, e.Elapsed)

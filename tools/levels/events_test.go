@@ -124,6 +124,21 @@ func TestGoTestCounts(t *testing.T) {
 	}
 }
 
+// TestPackageTwice: a package that ends twice has each test counted once.
+func TestPackageTwice(t *testing.T) {
+	tl := &tally{out: &bytes.Buffer{}}
+	c := newCollector(tl, false)
+	for _, test := range []string{"TestA", "TestB"} {
+		for _, action := range []string{"run", "pass"} {
+			c.line(`{"Action":"` + action + `","Package":"p","Test":"` + test + `"}`)
+		}
+		c.line(`{"Action":"pass","Package":"p"}`)
+	}
+	if tl.passed != 2 {
+		t.Errorf("%d passed, want 2", tl.passed)
+	}
+}
+
 func TestGoTestThatCannotBegin(t *testing.T) {
 	for _, pattern := range []string{"./...", "./x"} {
 		tl := &tally{out: &bytes.Buffer{}}
