@@ -19,7 +19,7 @@ TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
 # What the virtual machines use, likewise. Debian's keys vouch for its kernels.
 VM_NEEDS := qemu-system-x86_64:qemu-system-x86 xz:xz-utils busybox:busybox-static \
 	script:bsdutils unshare:util-linux setpriv:util-linux \
-	ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables
+	ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables bpftool:bpftool
 
 # ip, nft and their like are not on everybody's PATH. Version control is not
 # asked for a stamp: it refuses a clone that belongs to another user.

@@ -241,7 +241,7 @@ func writeCase(t *testing.T, s lab.Scenario, want lab.Expectation, o record.Obse
 func TestLabRunAll(t *testing.T) {
 	testkit.NeedRoot(t)
 	if testing.Short() {
-		t.Skip("virtual machines run this command themselves, and look at each scenario")
+		t.Skip("-short: in a machine e2e/cmd/vmtest runs `whydrop lab run all` as a job of its own and counts each scenario; elsewhere leave -short out")
 	}
 	for _, n := range []string{"1", "500"} {
 		t.Run(n, func(t *testing.T) { labRunAll(t, n) })

@@ -24,7 +24,7 @@ import (
 func program(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
 	if err := testkit.Iproute2(name); err != nil {
-		t.Skipf("%s is not installed; TestClosedPort, TestNewDevice and TestQdiscDrops know the numbers themselves", name)
+		t.Fatalf("%v (apt-get install iproute2; make test does)", err)
 	}
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), "NSTAT_HISTORY="+filepath.Join(t.TempDir(), "history"), "LC_ALL=C")

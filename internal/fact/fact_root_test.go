@@ -4,7 +4,6 @@ package fact
 
 import (
 	"encoding/json"
-	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -71,13 +70,13 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// needKernel skips the test where this kernel was built without something.
+// needKernel fails the test where this kernel was built without something that
+// every kernel of the tests has.
 func needKernel(t *testing.T, what string, err error) {
 	t.Helper()
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		t.Skipf("this kernel has no %s: %v", what, err)
+	if err != nil {
+		t.Fatalf("%s, which the kernel must have, or a module that it can load: %v", what, err)
 	}
-	must(t, err)
 }
 
 // within waits until ok, as long as a slow machine may need.
@@ -103,18 +102,14 @@ func pair(t *testing.T, a *netlab.Namespace) (b *netlab.Namespace) {
 	return b
 }
 
-// tool runs a program in the namespace of the thread and reads its JSON. It
-// returns false where the program is not installed.
-func tool(t *testing.T, out any, name string, args ...string) bool {
+// tool runs a program of iproute2 in the namespace of the thread and reads its
+// JSON.
+func tool(t *testing.T, out any, name string, args ...string) {
 	t.Helper()
-	if err := testkit.Iproute2(name); err != nil {
-		t.Logf("not compared with %s: %v", name, err)
-		return false
-	}
+	must(t, testkit.Iproute2(name))
 	b, err := exec.Command(name, args...).Output()
 	must(t, err)
 	must(t, json.Unmarshal(b, out))
-	return true
 }
 
 func TestSysctlOfNamespace(t *testing.T) {
@@ -161,8 +156,8 @@ func TestLink(t *testing.T) {
 			MTU       int    `json:"mtu"`
 			Qlen      int    `json:"txqlen"`
 		}
-		if tool(t, &ip, "ip", "-j", "-d", "link", "show", "dev", "a0") &&
-			(len(ip) != 1 || strings.ToLower(ip[0].OperState) != f.Value || decimal(ip[0].MTU) != f.Fields["mtu"] || decimal(ip[0].Qlen) != f.Fields["qlen"]) {
+		tool(t, &ip, "ip", "-j", "-d", "link", "show", "dev", "a0")
+		if len(ip) != 1 || strings.ToLower(ip[0].OperState) != f.Value || decimal(ip[0].MTU) != f.Fields["mtu"] || decimal(ip[0].Qlen) != f.Fields["qlen"] {
 			t.Errorf("ip says %+v", ip)
 		}
 		if f := one(t, "link", "lo"); f.Fields["kind"] != "" || f.Fields["mtu"] != "65536" || f.Fields["peer_mtu"] != "" {
@@ -177,11 +172,7 @@ func TestLink(t *testing.T) {
 		if f := one(t, "link", "x0"); f.Fields["peer_mtu"] != "1200" || f.Fields["up"] != "0" || f.Value != "down" {
 			t.Errorf("x0: %+v", f)
 		}
-		err = netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}})
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			t.Skipf("this kernel has no bridge: %v", err)
-		}
-		must(t, err)
+		needKernel(t, "bridge", netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
 		x, err := netlink.LinkByName("x0")
 		must(t, err)
 		br, err := netlink.LinkByName("br0")
@@ -291,9 +282,6 @@ func TestRoute(t *testing.T) {
 func TestRouteIPv6(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		pair(t, n)
-		if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, os.ErrNotExist) {
-			t.Skip("this kernel has no IPv6")
-		}
 		must(t, n.Sysctl("net.ipv6.conf.all.disable_ipv6", "0"))
 		must(t, n.Sysctl("net.ipv6.conf.a0.disable_ipv6", "0"))
 		must(t, n.Sysctl("net.ipv6.conf.a0.accept_dad", "0"))

@@ -34,7 +34,7 @@ var modules = []string{
 }
 
 // tools are busybox, which init needs, and the programs that tests call.
-var tools = []string{"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script", "ip", "tc", "ss", "nstat", "nft"}
+var tools = []string{"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script", "ip", "tc", "ss", "nstat", "nft", "bpftool"}
 
 //go:embed init.sh
 var initScript string

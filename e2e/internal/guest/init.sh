@@ -30,10 +30,11 @@ job() {
 }
 
 say up "$(uname -r)"
-# The kernel loads what it needs as on any host; only /dev/net/tun and what is
-# looked for among loaded modules must be there before it is used.
+# The kernel loads what it needs as on any host; only /dev/net/tun, what is
+# looked for among loaded modules, and the legacy iptables, which a program has
+# to load before it asks for them, must be there before they are used.
 echo /bin/modprobe >/proc/sys/kernel/modprobe || say error "no modprobe for the kernel"
-for module in tun drop_monitor; do
+for module in tun drop_monitor iptable_filter; do
 	modprobe "$module" || say error "modprobe $module"
 done
 ip link set lo up || say error "no loopback"

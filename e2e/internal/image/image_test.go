@@ -14,7 +14,7 @@ import (
 func TestArchiveUnpacksByCpio(t *testing.T) {
 	cpio, err := exec.LookPath("cpio")
 	if err != nil {
-		t.Skip("cpio is not installed")
+		t.Fatal("cpio is not installed (apt-get install cpio; make test does)")
 	}
 	var b bytes.Buffer
 	for _, name := range []string{"one", "two"} { // archives may follow each other
@@ -91,7 +91,7 @@ func makeModule(t *testing.T, dir, name string, info ...string) {
 
 func TestLoadOrder(t *testing.T) {
 	if _, err := exec.LookPath("as"); err != nil {
-		t.Skip("binutils are not installed")
+		t.Fatal("as is not installed (apt-get install binutils; make test does)")
 	}
 	dir := t.TempDir()
 	makeModule(t, dir, "nf_tables", "license=GPL", "depends=nfnetlink,libcrc32c", "alias=nft")
