@@ -30,6 +30,10 @@ type BTF struct {
 	Cache *btf.Cache
 }
 
+// sharedBTF is what this process has read of the running kernel's types, which
+// never change. It may miss the modules that came since; no probe needs theirs.
+var sharedBTF = btf.NewCache()
+
 // LoadBTF reads /sys/kernel/btf/vmlinux and nothing else. An error wraps
 // ErrNoBTF where the kernel has none and says which option brings it.
 func (h Host) LoadBTF() (*BTF, error) {
@@ -46,12 +50,14 @@ func (h Host) LoadBTF() (*BTF, error) {
 	}
 	defer f.Close()
 
-	b := &BTF{Cache: btf.NewCache()}
+	b := &BTF{}
 	if h.Root == "" {
 		// The cache maps the file where the kernel allows it (6.16) and
 		// shares it with the program loader.
+		b.Cache = sharedBTF
 		b.Spec, err = b.Cache.Kernel()
 	} else {
+		b.Cache = btf.NewCache()
 		b.Spec, err = btf.LoadSpecFromReader(f)
 	}
 	if err != nil {

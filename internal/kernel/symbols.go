@@ -127,6 +127,19 @@ func (s *Symbols) Resolve(addr uint64) record.Location {
 	return at
 }
 
+// Knows says whether the name of an address cannot have changed since the table
+// was read, as long as the kernel has the same modules: it lies between two
+// functions of the kernel itself or of one module. What lies elsewhere may
+// belong to a program of [bpf] or to a module that came since.
+func (s *Symbols) Knows(addr uint64) bool {
+	i := s.before(addr)
+	if i < 0 || i+1 >= len(s.symbols) || s.symbols[i].isEnd() {
+		return false
+	}
+	module := s.symbols[i].module
+	return module == s.symbols[i+1].module && !isMade(s.modules[module])
+}
+
 // before returns the index of the last symbol at or below addr, or -1.
 func (s *Symbols) before(addr uint64) int {
 	lo, hi := 0, len(s.symbols)

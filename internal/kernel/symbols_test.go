@@ -249,6 +249,66 @@ func TestLoadSymbols(t *testing.T) {
 	}
 }
 
+func TestKnows(t *testing.T) {
+	s := parse(t, sections)
+	for _, c := range []struct {
+		what string
+		addr uint64
+		want bool
+	}{
+		{"below everything", 0x10, false},
+		{"the kernel's own", 0xffffffff81000050, true},
+		{"the last of a section", 0xffffffff81000101, true},
+		{"behind the section", 0xffffffff81000181, false},
+		{"data", 0xffffffff81200020, false},
+		{"a module's", 0xffffffffc0100010, true},
+		{"the last of a module", 0xffffffffc0100110, false},
+		{"a BPF program that another follows", 0xffffffffc0300010, false},
+		{"the last of all", 0xffffffffc0380010, false},
+	} {
+		if got := s.Knows(c.addr); got != c.want {
+			t.Errorf("%s, %#x: %t", c.what, c.addr, got)
+		}
+	}
+}
+
+// A table is read again when a module has come or gone, and only then.
+func TestSharedSymbols(t *testing.T) {
+	const modules = "veth 8192 0 - Live 0xffffffffc0100000\nnf_tables 20480 1 nft_ct, Live 0xffffffffc0202000 (E)\n"
+	h := fakeHost(t, map[string]string{"/proc/kallsyms": sections, "/proc/modules": modules})
+	s := sharedSymbols{host: h}
+	write := func(name, text string) {
+		if err := os.WriteFile(h.path(name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(what string, want bool) *Symbols {
+		t.Helper()
+		table, read, err := s.get()
+		if err != nil || read != want {
+			t.Fatalf("%s: read %t, %v", what, read, err)
+		}
+		return table
+	}
+	first := want("first", true)
+	write("/proc/modules", strings.Replace(modules, "20480 1", "20480 2", 1))
+	if again := want("one more user", false); again != first {
+		t.Error("another table")
+	}
+	write("/proc/modules", strings.Replace(modules, "c0100000", "c0180000", 1))
+	want("a module that moved", true)
+	write("/proc/modules", "")
+	want("modules that went", true)
+	if err := os.Remove(h.path("/proc/modules")); err != nil {
+		t.Fatal(err)
+	}
+	want("modules in the table, and no list of them", true)
+	want("the same again", true)
+	write("/proc/kallsyms", "ffffffff81000000 T _text\nffffffff81000040 T first\nffffffffc0380000 t bpf_prog_1_x\t[bpf]\n")
+	want("a kernel without modules", true)
+	want("a kernel without modules, again", false)
+}
+
 func TestParseModules(t *testing.T) {
 	got, err := parseModules([]byte("veth 45056 0 - Live 0xffffffffc0a1b000\nxt_nat 16384 2 nft_compat,x_tables, Live 0x0000000000000000 (OE)\n"))
 	if err != nil {

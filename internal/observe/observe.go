@@ -113,27 +113,32 @@ func Start(opt Options) (*Session, error) {
 	// The two slowest steps, at the same time.
 	type table struct {
 		symbols *kernel.Symbols
+		read    bool
 		err     error
 	}
 	loaded := make(chan table, 1)
 	go func() {
-		symbols, err := host.LoadSymbols()
-		loaded <- table{symbols, err}
+		symbols, read, err := kernel.SharedSymbols()
+		loaded <- table{symbols, read, err}
 	}()
 	s.probe, err = skbdrop.Open(probeOptions(opt, args, types, reasons))
-	symbols := <-loaded
+	t := <-loaded
 	if err != nil {
 		return nil, unavailable(host, err)
 	}
-	if symbols.err == nil {
-		s.resolve.symbols = symbols.symbols
+	if t.err == nil {
+		var read time.Time
+		if t.read {
+			read = time.Now()
+		}
+		s.resolve.symbols = newSymbols(t.symbols, read)
 	}
 	s.since = s.probe.Attached()
 	if opt.Counters {
 		// Right after the first drop that is counted could have come.
 		s.counters = beginCounters(names, s.match.netns)
 	}
-	s.describe(host, args, reasons, symbols.err)
+	s.describe(host, args, reasons, t.err)
 	return s, nil
 }
 

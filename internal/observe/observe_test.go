@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,6 +67,50 @@ func TestKeyIsResolvedOnce(t *testing.T) {
 	raw.Location = 0x5678
 	if got := r.key(raw).Location.String(); got != "0x5678" {
 		t.Errorf("location without symbols = %s", got)
+	}
+}
+
+// oneTable knows the addresses from 0x1000 on, and names all after itself.
+type oneTable string
+
+func (o oneTable) Knows(addr uint64) bool { return addr >= 0x1000 }
+
+func (o oneTable) Resolve(addr uint64) record.Location {
+	return record.Location{Address: record.Address(addr), Symbol: string(o)}
+}
+
+func TestSymbolsAreReadAgain(t *testing.T) {
+	now, reads := time.Unix(1000, 0), 0
+	s := newSymbols(oneTable("shared"), time.Time{})
+	s.now = func() time.Time { return now }
+	s.load = func() (symbolTable, error) {
+		reads++
+		if reads == 2 {
+			return nil, errors.New("hidden now")
+		}
+		return oneTable(strconv.Itoa(reads)), nil
+	}
+	for i, c := range []struct {
+		after time.Duration
+		addr  uint64
+		want  string
+	}{
+		{0, 0x1000, "shared"},
+		{0, 0x10, "1"},                // not surely known, and read by another session
+		{time.Minute, 0x10, "1"},      // once for each address
+		{0, 0x1000, "1"},              // known
+		{0, 0x20, "1"},                // the second reading finds nothing
+		{time.Second, 0x30, "1"},      // too early
+		{10 * time.Second, 0x30, "3"}, // the same address later
+		{time.Minute, 0x30, "3"},
+	} {
+		now = now.Add(c.after)
+		if got := s.Resolve(c.addr).Symbol; got != c.want {
+			t.Errorf("%d: %#x is in %s, want %s", i, c.addr, got, c.want)
+		}
+	}
+	if reads != 3 {
+		t.Errorf("read %d times", reads)
 	}
 }
 

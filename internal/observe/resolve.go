@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/netns"
 	"github.com/whydrop/whydrop/internal/packet"
 	"github.com/whydrop/whydrop/internal/probe/skbdrop"
@@ -17,6 +18,53 @@ type reasonNames interface {
 
 type symbolNames interface {
 	Resolve(addr uint64) record.Location
+}
+
+// symbolTable names functions as of when it was read.
+type symbolTable interface {
+	symbolNames
+	// Knows says whether the name of an address is still the right one.
+	Knows(addr uint64) bool
+}
+
+// readAgain is the least time between two readings of the kernel's symbols.
+const readAgain = 10 * time.Second
+
+// symbols names functions. An address that the table does not surely know, of a
+// module or a BPF program that came since it was read, makes it read again,
+// once for each such address.
+type symbols struct {
+	table symbolTable
+	// read is when this session read it; zero where another one did.
+	read time.Time
+	load func() (symbolTable, error)
+	now  func() time.Time
+	// asked are the addresses that it was read again for.
+	asked map[uint64]bool
+}
+
+func newSymbols(t symbolTable, read time.Time) *symbols {
+	return &symbols{
+		table: t, read: read, now: time.Now, asked: map[uint64]bool{},
+		load: func() (symbolTable, error) { return kernel.Host{}.LoadSymbols() },
+	}
+}
+
+// Resolve names the function that an address lies in.
+func (s *symbols) Resolve(addr uint64) record.Location {
+	if s.table.Knows(addr) || s.asked[addr] || len(s.asked) >= maxCached {
+		return s.table.Resolve(addr)
+	}
+	println("ASK", addr)
+	if now := s.now(); now.Sub(s.read) >= readAgain {
+		s.asked[addr] = true
+		s.read = now
+		// Without a new table the old one is what there is.
+		if t, err := s.load(); err == nil {
+			s.table = t
+		}
+	}
+	return s.table.Resolve(addr)
 }
 
 // resolver turns the probe's numbers into the names of this kernel and host.

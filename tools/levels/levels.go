@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -92,42 +94,63 @@ func (r *runner) unitModule(module string, c *collector, flags ...string) error 
 	return r.goTest(c, dir, args...)
 }
 
-// fuzz runs each fuzz target for r.fuzzTime.
+// fuzz runs each fuzz target for r.fuzzTime, as many at a time as there are
+// processors: most of a short run is a single-threaded start.
 func (r *runner) fuzz() error {
 	pkgs, err := r.find()
 	if err != nil {
 		return err
 	}
+	type run struct {
+		said  bytes.Buffer
+		tally *tally
+		err   error
+		done  chan struct{}
+	}
+	var runs []*run
+	free := make(chan struct{}, runtime.NumCPU())
 	for _, p := range pkgs {
 		for _, name := range p.user.fuzz {
-			if err := r.fuzzOne(p.path, name); err != nil {
-				return err
-			}
+			one := &run{done: make(chan struct{})}
+			runs = append(runs, one)
+			go func() {
+				defer close(one.done)
+				free <- struct{}{}
+				one.tally, one.err = r.fuzzOne(&one.said, p.path, name)
+				<-free
+			}()
 		}
 	}
-	return nil
+	var errs []error
+	for _, one := range runs {
+		<-one.done
+		_, err := r.out.Write(one.said.Bytes())
+		errs = append(errs, err, one.err)
+		r.t.add(one.tally)
+	}
+	return errors.Join(errs...)
 }
 
-// fuzzOne runs one fuzz target. A failure at the very end of the time that
-// found no input is a race in go test (go.dev/issue/75804, mended in Go 1.27):
-// that run is repeated.
-func (r *runner) fuzzOne(pkg, name string) error {
+// fuzzOne runs one fuzz target, prints to out and returns what it counted. A
+// failure at the very end of the time that found no input is a race in go test
+// (go.dev/issue/75804, mended in Go 1.27): that run is repeated.
+func (r *runner) fuzzOne(out io.Writer, pkg, name string) (*tally, error) {
 	for try := 1; ; try++ {
-		scratch := &tally{level: r.t.level, out: &bytes.Buffer{}}
-		one := &runner{dir: r.dir, out: r.out, t: scratch}
+		var said bytes.Buffer
+		scratch := &tally{level: r.t.level, out: &said}
+		one := &runner{dir: r.dir, out: &said, t: scratch}
 		err := one.goTest(newCollector(scratch, false), r.dir,
-			"-vet=off", "-run", "^$", "-fuzz", exactly(name), "-fuzztime", r.fuzzTime, "-timeout", "10m", pkg)
-		if err != nil {
-			return err
+			"-vet=off", "-run", "^$", "-fuzz", exactly(name), "-fuzztime", r.fuzzTime,
+			"-parallel", "1", "-timeout", "10m", pkg)
+		again := err == nil && scratch.failed > 0 && try < 3 && deadlineRace(said.String())
+		if again {
+			_, err = fmt.Fprintf(out, "again: %s ended with go test's own deadline and found no input\n", name)
+			if err == nil {
+				continue
+			}
 		}
-		said := scratch.out.(*bytes.Buffer).String()
-		if scratch.failed > 0 && try < 3 && deadlineRace(said) {
-			_, _ = fmt.Fprintf(r.out, "again: %s ended with go test's own deadline and found no input\n", name)
-			continue
-		}
-		_, _ = fmt.Fprint(r.out, said)
-		r.t.add(scratch)
-		return nil
+		_, werr := out.Write(said.Bytes())
+		return scratch, errors.Join(err, werr)
 	}
 }
 
