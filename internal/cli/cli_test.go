@@ -132,7 +132,7 @@ func flow(src, dst string) record.Flow {
 
 func TestDiagnoseFile(t *testing.T) {
 	path := recorded(t, true)
-	r := run(t, "diagnose", "-r", path)
+	r := here(t, "diagnose", "-r", path)
 	if r.code != exitOK {
 		t.Fatalf("exit status %d: %s", r.code, r.err)
 	}
@@ -144,13 +144,13 @@ func TestDiagnoseFile(t *testing.T) {
 	if strings.Contains(r.out, "sk_stream_kill_queues") {
 		t.Errorf("a benign drop is shown without --all:\n%s", r.out)
 	}
-	if all := run(t, "diagnose", "-r", path, "--all"); !strings.Contains(all.out, "sk_stream_kill_queues") {
+	if all := here(t, "diagnose", "-r", path, "--all"); !strings.Contains(all.out, "sk_stream_kill_queues") {
 		t.Errorf("a benign drop is not shown with --all:\n%s", all.out)
 	}
 }
 
 func TestDiagnoseJSON(t *testing.T) {
-	r := run(t, "diagnose", "-j", "-r", recorded(t, true))
+	r := here(t, "diagnose", "-j", "-r", recorded(t, true))
 	var d record.Diagnosis
 	if err := json.Unmarshal([]byte(r.out), &d); err != nil {
 		t.Fatalf("%v\n%s", err, r.out)
@@ -170,12 +170,12 @@ func TestDiagnoseJSON(t *testing.T) {
 func TestFailOn(t *testing.T) {
 	path := recorded(t, true)
 	for class, want := range map[string]int{"fault": exitOK, "capacity": exitFinding, "policy": exitFinding} {
-		if r := run(t, "diagnose", "-r", path, "--fail-on", class); r.code != want {
+		if r := here(t, "diagnose", "-r", path, "--fail-on", class); r.code != want {
 			t.Errorf("--fail-on %s: exit status %d, want %d", class, r.code, want)
 		}
 	}
 	// A finding weighs more than an incomplete file.
-	if r := run(t, "diagnose", "-r", recorded(t, false), "--fail-on", "capacity"); r.code != exitFinding {
+	if r := here(t, "diagnose", "-r", recorded(t, false), "--fail-on", "capacity"); r.code != exitFinding {
 		t.Errorf("incomplete file with a finding: exit status %d, want %d", r.code, exitFinding)
 	}
 }
@@ -195,7 +195,7 @@ func TestFilterOfFile(t *testing.T) {
 		{"--netns", "blue", 0},
 	} {
 		hint := "matches " + c.flag + " " + c.value
-		r := run(t, "diagnose", "-j", "-r", path, c.flag, c.value)
+		r := here(t, "diagnose", "-j", "-r", path, c.flag, c.value)
 		var d record.Diagnosis
 		if err := json.Unmarshal([]byte(r.out), &d); err != nil {
 			t.Fatalf("%s %s: %v\n%s%s", c.flag, c.value, err, r.out, r.err)
@@ -217,7 +217,7 @@ func TestFilterOfFile(t *testing.T) {
 }
 
 func TestIncompleteFile(t *testing.T) {
-	r := run(t, "diagnose", "-r", recorded(t, false))
+	r := here(t, "diagnose", "-r", recorded(t, false))
 	if r.code != exitPartial || !strings.Contains(r.out, "174 packets dropped") || !strings.Contains(r.err, "ends early") {
 		t.Errorf("a file without its end: %+v", r)
 	}
@@ -226,7 +226,7 @@ func TestIncompleteFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, cmd := range []string{"diagnose", "watch"} {
-		if r := run(t, cmd, "-r", junk); r.code != exitUsage || !strings.Contains(r.err, "not a whydrop record") {
+		if r := here(t, cmd, "-r", junk); r.code != exitUsage || !strings.Contains(r.err, "not a whydrop record") {
 			t.Errorf("%s of junk: %+v", cmd, r)
 		}
 	}
@@ -234,7 +234,7 @@ func TestIncompleteFile(t *testing.T) {
 
 func TestWatchFile(t *testing.T) {
 	path := recorded(t, true)
-	r := run(t, "watch", "-r", path)
+	r := here(t, "watch", "-r", path)
 	if r.code != exitOK {
 		t.Fatalf("exit status %d: %s", r.code, r.err)
 	}
@@ -250,16 +250,16 @@ func TestWatchFile(t *testing.T) {
 	if !strings.Contains(r.err, "180 drops seen") {
 		t.Errorf("no accounting in the summary:\n%s", r.err)
 	}
-	if r := run(t, "watch", "-r", path, "--count", "1"); strings.Count(r.out, "\n") != 1 {
+	if r := here(t, "watch", "-r", path, "--count", "1"); strings.Count(r.out, "\n") != 1 {
 		t.Errorf("--count 1:\n%s", r.out)
 	}
-	if r := run(t, "watch", "-r", path, "--each"); strings.Count(r.out, "\n") != 2 || !strings.Contains(r.out, "current task") {
+	if r := here(t, "watch", "-r", path, "--each"); strings.Count(r.out, "\n") != 2 || !strings.Contains(r.out, "current task") {
 		t.Errorf("--each:\n%s", r.out)
 	}
 }
 
 func TestWatchFileJSON(t *testing.T) {
-	r := run(t, "watch", "-j", "-r", recorded(t, true))
+	r := here(t, "watch", "-j", "-r", recorded(t, true))
 	var types []string
 	for l := range strings.Lines(r.out) {
 		var v struct {
@@ -281,10 +281,10 @@ func TestWatchFileJSON(t *testing.T) {
 
 func TestColour(t *testing.T) {
 	path := recorded(t, true)
-	if r := run(t, "watch", "-r", path); strings.Contains(r.out, "\x1b") {
+	if r := here(t, "watch", "-r", path); strings.Contains(r.out, "\x1b") {
 		t.Errorf("colour in a pipe: %q", r.out)
 	}
-	if r := run(t, "watch", "-r", path, "--color", "always"); !strings.Contains(r.out, "\x1b[") {
+	if r := here(t, "watch", "-r", path, "--color", "always"); !strings.Contains(r.out, "\x1b[") {
 		t.Errorf("no colour with --color always: %q", r.out)
 	}
 }

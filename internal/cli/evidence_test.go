@@ -50,7 +50,7 @@ func quietRecord(t *testing.T) string {
 // Without loss, what was lost since boot is shown, and said to be that.
 func TestSinceBoot(t *testing.T) {
 	path := quietRecord(t)
-	r := run(t, "diagnose", "-r", path)
+	r := here(t, "diagnose", "-r", path)
 	if r.code != exitOK || !strings.HasPrefix(r.out, "no loss seen in 10 s") {
 		t.Fatalf("%+v", r)
 	}
@@ -59,14 +59,14 @@ func TestSinceBoot(t *testing.T) {
 		t.Errorf("%s", r.out)
 	}
 	var d record.Diagnosis
-	if err := json.Unmarshal([]byte(run(t, "diagnose", "-j", "-r", path).out), &d); err != nil {
+	if err := json.Unmarshal([]byte(here(t, "diagnose", "-j", "-r", path).out), &d); err != nil {
 		t.Fatal(err)
 	}
 	if len(d.Counters) != 2 || d.Counters[0].After != 4021 || d.Counters[0].Station != "socket" || d.Counters[1].Delta != 0 {
 		t.Errorf("counters %+v", d.Counters)
 	}
 	// With a loss they would only distract.
-	if r := run(t, "diagnose", "-r", recorded(t, true)); strings.Contains(r.out, "since boot ") {
+	if r := here(t, "diagnose", "-r", recorded(t, true)); strings.Contains(r.out, "since boot ") {
 		t.Errorf("%s", r.out)
 	}
 }

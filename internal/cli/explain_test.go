@@ -15,7 +15,7 @@ import (
 
 func explained(t *testing.T, name string) []report.Topic {
 	t.Helper()
-	r := run(t, "explain", "-j", name)
+	r := here(t, "explain", "-j", name)
 	var v struct {
 		Schema int            `json:"schema_version"`
 		Topics []report.Topic `json:"topics"`
@@ -46,7 +46,7 @@ func TestExplain(t *testing.T) {
 		if topics[0].Sentence == "" {
 			t.Errorf("explain %s says nothing", c.name)
 		}
-		r := run(t, "explain", c.name)
+		r := here(t, "explain", c.name)
 		if r.code != exitOK || !strings.HasPrefix(r.out, c.finds+"  "+c.kind) {
 			t.Errorf("explain %s: %+v", c.name, r)
 		}
@@ -76,28 +76,28 @@ func TestExplainUnknown(t *testing.T) {
 	for name, near := range map[string]string{
 		"SOCKET_RCVBUF": "SOCKET_RCVBUFF", "UdpRcvbufError": "Udp.RcvbufErrors", "netfiltr": "netfilter", "rcvbuff": "SOCKET_RCVBUFF",
 	} {
-		r := run(t, "explain", name)
+		r := here(t, "explain", name)
 		if r.code != exitUsage || r.out != "" || !strings.Contains(r.err, near) {
 			t.Errorf("explain %s does not lead to %s: %+v", name, near, r)
 		}
 	}
-	if r := run(t, "explain", "qqqqqqqq"); r.code != exitUsage || strings.Contains(r.err, "is it") {
+	if r := here(t, "explain", "qqqqqqqq"); r.code != exitUsage || strings.Contains(r.err, "is it") {
 		t.Errorf("what is like nothing: %+v", r)
 	}
-	if r := run(t, "explain", "a", "b"); r.code != exitUsage {
+	if r := here(t, "explain", "a", "b"); r.code != exitUsage {
 		t.Errorf("two names: %+v", r)
 	}
 }
 
 func TestExplainLists(t *testing.T) {
-	r := run(t, "explain")
+	r := here(t, "explain")
 	for _, want := range []string{"reason (", "\n  SOCKET_RCVBUFF\n", "counter (", "\n  Udp.RcvbufErrors\n", "\n  netfilter\n", "\n  policy\n"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in the list", want)
 		}
 	}
 	var names map[string]any
-	if err := json.Unmarshal([]byte(run(t, "explain", "-j").out), &names); err != nil || names["reason"] == nil {
+	if err := json.Unmarshal([]byte(here(t, "explain", "-j").out), &names); err != nil || names["reason"] == nil {
 		t.Errorf("explain -j: %v, %v", names, err)
 	}
 }
@@ -120,7 +120,7 @@ func TestLint(t *testing.T) {
 	if err := os.CopyFS(dir, knowledge.FS); err != nil {
 		t.Fatal(err)
 	}
-	builtIn, copied := run(t, "knowledge", "lint"), run(t, "knowledge", "lint", dir)
+	builtIn, copied := here(t, "knowledge", "lint"), here(t, "knowledge", "lint", dir)
 	if builtIn.code != copied.code || builtIn.code == exitUsage {
 		t.Errorf("built in: %+v; the same in a directory: %+v", builtIn, copied)
 	}
@@ -137,7 +137,7 @@ func TestLint(t *testing.T) {
 	const good = "id: bad-cause\ntitle: t\nclass: fault\nstation: ip\ndirection: rx\ndrops:\n  - reasons: [NOT_A_REASON_OF_ANY]\n"
 	write("cause.yaml", good+"facts: [no-such-kind]\n")
 	write("explain.md", "no title\n")
-	r := run(t, "knowledge", "lint", dir)
+	r := here(t, "knowledge", "lint", dir)
 	for _, want := range []string{
 		"causes/bad-cause/explain.md: does not begin with a title", "explain.md: headings", "cases: none finds bad-cause",
 	} {
@@ -148,15 +148,15 @@ func TestLint(t *testing.T) {
 	var v struct {
 		Problems []string `json:"problems"`
 	}
-	if err := json.Unmarshal([]byte(run(t, "knowledge", "lint", "-j", dir).out), &v); err != nil || len(v.Problems) < 3 {
+	if err := json.Unmarshal([]byte(here(t, "knowledge", "lint", "-j", dir).out), &v); err != nil || len(v.Problems) < 3 {
 		t.Errorf("-j: %+v, %v", v, err)
 	}
 	write("cause.yaml", good+"colour: red\n")
-	if r := run(t, "knowledge", "lint", dir); r.code != exitFinding || !strings.Contains(r.out, "colour") {
+	if r := here(t, "knowledge", "lint", dir); r.code != exitFinding || !strings.Contains(r.out, "colour") {
 		t.Errorf("an unknown field: %+v", r)
 	}
 	for _, args := range [][]string{{"lint", filepath.Join(dir, "none")}, {"lint", filepath.Join(bad, "cause.yaml")}, {"lint", dir, dir}, {"no-such"}} {
-		if r := run(t, append([]string{"knowledge"}, args...)...); r.code != exitUsage {
+		if r := here(t, append([]string{"knowledge"}, args...)...); r.code != exitUsage {
 			t.Errorf("knowledge %s: exit status %d, want %d", strings.Join(args, " "), r.code, exitUsage)
 		}
 	}

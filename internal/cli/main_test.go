@@ -64,6 +64,15 @@ func finish(t *testing.T, c *exec.Cmd) result {
 	return result{out.String(), errOut.String(), c.ProcessState.ExitCode()}
 }
 
+// here runs whydrop in this process, which reads the knowledge once for all
+// such runs. It suits commands that neither wait nor look at the host.
+func here(t *testing.T, args ...string) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	code := Main(args, strings.NewReader(""), &out, &errOut)
+	return result{out.String(), errOut.String(), code}
+}
+
 func run(t *testing.T, args ...string) result {
 	t.Helper()
 	return finish(t, command(t, args...))
