@@ -167,5 +167,6 @@ type Diagnosis struct {
 	Accounting    Accounting `json:"accounting"`
 	Findings      []Finding  `json:"findings"`
 	Counters      []Counter  `json:"counters"`
+	Ledger        Ledger     `json:"ledger"`
 	Blind         []Blind    `json:"blind"`
 }

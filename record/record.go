@@ -142,6 +142,14 @@ type Counter struct {
 	NetNS NetNS `json:"netns"`
 	// Device is set for a counter of one device.
 	Device Device `json:"device,omitzero"`
+	// Object says of which part it is, where the device, the namespace or the
+	// host has several of the same: "cpu 1", "class 1:10", "queue rx-0",
+	// "socket 4242", "rule inet filter input 7". A counter of the whole, where
+	// there is one, has none; never add the parts to it.
+	Object string `json:"object,omitempty"`
+	// Level says that it is no counter but a level, such as sockets in use or
+	// bytes that wait: it goes down too, and Delta is 0.
+	Level  bool   `json:"level,omitempty"`
 	Before uint64 `json:"before"`
 	After  uint64 `json:"after"`
 	// Delta is After - Before; 0 where the counter went back (a driver that

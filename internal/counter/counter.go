@@ -28,7 +28,11 @@ type Value struct {
 	// Device is set for a counter of one device. Its name is empty where the
 	// device went away during the read.
 	Device record.Device
-	Value  uint64
+	// Object is the part that the counter is of, as in record.Counter.
+	Object string
+	// Level says that it is no counter but a level.
+	Level bool
+	Value uint64
 	// Source is the file or message it was read from.
 	Source string
 	// Command shows the number to a person who is in the same namespace.
@@ -52,20 +56,35 @@ const thread = "/proc/thread-self/net"
 
 // ReadNetNS reads the counters of the calling thread's network namespace. A
 // goroutine that moved its thread there must still be locked to it.
-func ReadNetNS() Snapshot {
-	s := Snapshot{Time: time.Now()}
-	s.readFiles(thread, netnsFiles())
-	s.readDevices()
-	return s
-}
+func ReadNetNS() Snapshot { return readAll(netnsSources()) }
 
 // ReadHost reads the counters that the whole host has in common. Those of
 // neighbours exist only where the calling thread is in the initial network
 // namespace; elsewhere they are in Missing.
-func ReadHost() Snapshot {
+func ReadHost() Snapshot { return readAll(hostSources()) }
+
+func readAll(sources []func(*Snapshot)) Snapshot {
 	s := Snapshot{Time: time.Now()}
-	s.readFiles(thread, hostFiles())
+	for _, read := range sources {
+		read(&s)
+	}
 	return s
+}
+
+// netnsSources read what a network namespace has for itself, in the order of
+// the counters.
+func netnsSources() []func(*Snapshot) {
+	return []func(*Snapshot){
+		func(s *Snapshot) { s.readFiles(thread, netnsFiles()) },
+		(*Snapshot).readDevices,
+	}
+}
+
+// hostSources read what the host has in common.
+func hostSources() []func(*Snapshot) {
+	return []func(*Snapshot){
+		func(s *Snapshot) { s.readFiles(thread, hostFiles()) },
+	}
 }
 
 // file is a source below /proc/net and what makes counters of its text.

@@ -10,6 +10,7 @@ import (
 type key struct {
 	name   string
 	device uint32
+	object string
 }
 
 // Diff is what the counters of after did since before, in the order of after.
@@ -22,12 +23,13 @@ type key struct {
 // not 0. Otherwise nothing is known of the time before, and Before is After.
 //
 // Delta is 0 where a counter went back: a driver or a qdisc was set up anew,
-// or a counter of 32 bits (softnet, qdisc, nf_conntrack, rt_cache) overflowed.
+// or a counter of 32 bits (softnet, qdisc, nf_conntrack, rt_cache) overflowed;
+// and for a level.
 func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
 	old := make(map[key]uint64, len(before.Values))
 	known := make(map[uint32]bool)
 	for _, v := range before.Values {
-		old[key{v.Name, v.Device.Index}] = v.Value
+		old[key{v.Name, v.Device.Index, v.Object}] = v.Value
 		known[v.Device.Index] = true
 	}
 	// Without the list of devices none can be called new.
@@ -35,10 +37,10 @@ func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
 	counters := make([]record.Counter, 0, len(after.Values))
 	for _, v := range after.Values {
 		c := record.Counter{
-			Name: v.Name, NetNS: ns, Device: v.Device, After: v.Value,
+			Name: v.Name, NetNS: ns, Device: v.Device, Object: v.Object, Level: v.Level, After: v.Value,
 			Source: v.Source, Command: v.Command,
 		}
-		value, ok := old[key{v.Name, v.Device.Index}]
+		value, ok := old[key{v.Name, v.Device.Index, v.Object}]
 		switch {
 		case ok:
 			c.Before = value
@@ -47,7 +49,7 @@ func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
 		default:
 			c.Before = v.Value
 		}
-		if c.After > c.Before {
+		if c.After > c.Before && !c.Level {
 			c.Delta = c.After - c.Before
 		}
 		counters = append(counters, c)

@@ -36,6 +36,9 @@ func newBase(o *record.Observation) *base {
 	seen := map[uint32]record.NetNS{}
 	for i := range o.Counters {
 		c := &o.Counters[i]
+		if c.Object != "" {
+			continue // a part, of which an expression would make a sum
+		}
 		k := numberKey{c.Name, c.NetNS.Inode}
 		b.counters[k] = append(b.counters[k], c)
 		if c.NetNS.Inode != 0 {

@@ -30,6 +30,7 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 		Sources:       append([]record.Source{}, o.Sources...),
 		Accounting:    o.Accounting,
 		Findings:      []record.Finding{},
+		Ledger:        record.Ledger{Stations: []record.StationLoss{}, Entries: []record.LedgerEntry{}},
 		Blind:         append([]record.Blind{}, o.Blind...),
 	}
 	a := &d.Accounting
