@@ -14,12 +14,14 @@ FUZZTIME ?= 1s
 # What the tests use beyond Go, as command:Debian-package.
 TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
 	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux setpriv:util-linux \
-	script:bsdutils bpftool:bpftool cpio:cpio as:binutils busybox:busybox-static
+	script:bsdutils bpftool:bpftool cpio:cpio as:binutils busybox:busybox-static \
+	lnstat:iproute2 bridge:iproute2 ethtool:ethtool conntrack:conntrack iptables-legacy:iptables
 
 # What the virtual machines use, likewise. Debian's keys vouch for its kernels.
 VM_NEEDS := qemu-system-x86_64:qemu-system-x86 xz:xz-utils busybox:busybox-static \
 	script:bsdutils unshare:util-linux setpriv:util-linux \
-	ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables bpftool:bpftool
+	ip:iproute2 tc:iproute2 bridge:iproute2 ss:iproute2 nstat:iproute2 lnstat:iproute2 \
+	nft:nftables bpftool:bpftool ethtool:ethtool conntrack:conntrack iptables-legacy:iptables
 
 # ip, nft and their like are not on everybody's PATH. Version control is not
 # asked for a stamp: it refuses a clone that belongs to another user.

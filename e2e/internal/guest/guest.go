@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,15 +27,27 @@ import (
 // modules are in the image with all that they depend on, for the kernel to
 // load by itself when it needs one, as it does on a real host.
 var modules = []string{
-	"veth", "macvlan", "dummy", "tun", "8021q", "vrf", "ifb", "vxlan", "bonding", "bridge", "br_netfilter",
+	"veth", "macvlan", "dummy", "tun", "8021q", "vrf", "ifb", "vxlan", "geneve", "ipvlan", "bonding", "bridge", "br_netfilter",
 	"drop_monitor", "ip_gre", "sit", "ipip", "openvswitch", "mpls_*",
 	"sch_*", "cls_*", "act_*", "em_*", "xfrm_*", "esp4", "ah4",
-	"nf_*", "nft_*", "nfnetlink*", "xt_*", "ip_set*", "ip_tables", "iptable_*", "ipt_*",
-	"tcp_*", "sctp", "af_packet", "*_diag",
+	"nf_*", "nft_*", "nfnetlink*", "xt_*", "ip_set*", "ip_tables", "iptable_*", "ipt_*", "ip6_tables", "ip6table_*", "ip6t_*",
+	"tcp_*", "sctp", "af_packet", "*_diag", "virtio_net",
 }
 
+// newer are modules that are in the image where the kernel's package has them:
+// Debian 11's for clouds has no tls.
+var newer = []string{"tls"}
+
 // tools are busybox, which init needs, and the programs that tests call.
-var tools = []string{"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script", "ip", "tc", "ss", "nstat", "nft", "bpftool"}
+var tools = []string{
+	"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script",
+	"ip", "tc", "bridge", "ss", "nstat", "lnstat", "nft", "bpftool", "ethtool", "conntrack",
+	"iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore", "ip6tables-legacy", "ip6tables-legacy-save", "iptables-nft",
+}
+
+// plugins are the libraries that iptables opens by name, where it was built to
+// look for them.
+const plugins = "/usr/lib/*/xtables/lib*.so"
 
 //go:embed init.sh
 var initScript string
@@ -80,13 +93,22 @@ func Build(ctx context.Context, path, moduleDir, builtin string, files Files, jo
 	if err != nil {
 		return err
 	}
-	order, err := found.Load(modules)
+	wanted := slices.Clone(modules)
+	for _, m := range newer {
+		if found.Has(m) {
+			wanted = append(wanted, m)
+		}
+	}
+	order, err := found.Load(wanted)
 	if err != nil {
 		return err
 	}
 	dir := "/lib/modules/" + filepath.Base(moduleDir) + "/"
 	for _, m := range order {
 		w.File(dir+m.Name+".ko", 0o644, m.Data)
+	}
+	if err := add(w, dir+"modules.builtin", builtin); err != nil {
+		return fmt.Errorf("make image: %w", err)
 	}
 	dep, alias := image.Index(order)
 	w.File(dir+"modules.dep", 0o644, []byte(dep))
@@ -139,7 +161,7 @@ func userland(ctx context.Context) (Files, error) {
 	for _, tool := range tools {
 		path, err := exec.LookPath(tool)
 		if err != nil {
-			return nil, fmt.Errorf("%w (apt-get install busybox-static bsdutils util-linux iproute2 nftables)", err)
+			return nil, fmt.Errorf("%w (make vm-deps installs it)", err)
 		}
 		dir := "/usr/bin/"
 		if tool == "busybox" {
@@ -154,6 +176,13 @@ func userland(ctx context.Context) (Files, error) {
 		for _, m := range library.FindAllStringSubmatch(string(out), -1) {
 			files[m[1]] = m[1]
 		}
+	}
+	found, err := filepath.Glob(plugins)
+	if err != nil || len(found) == 0 {
+		return nil, fmt.Errorf("no %s: %w (make vm-deps installs iptables)", plugins, errors.Join(err, fs.ErrNotExist))
+	}
+	for _, path := range found {
+		files[path] = path
 	}
 	return files, nil
 }

@@ -122,6 +122,9 @@ func TestLoadOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !m.Has("nft-counter") && !m.Has("veth") || m.Has("none") {
+			t.Error("Has does not know what there is")
+		}
 		order, err := m.Load(strings.Fields(tt.wanted))
 		if tt.err != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.err) {

@@ -61,6 +61,12 @@ func FindModules(dir, builtin string) (*Modules, error) {
 // normal is the name that the kernel gives a module.
 func normal(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
+// Has says whether there is a module of that name, or the kernel has it built in.
+func (m *Modules) Has(name string) bool {
+	_, ok := m.paths[normal(name)]
+	return ok || m.builtIn[normal(name)]
+}
+
 // Load returns the modules whose names match the patterns of path.Match, and
 // all that they depend on, in the order in which they load. Each pattern must
 // match something, if only what the kernel has built in.
