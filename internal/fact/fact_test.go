@@ -42,6 +42,9 @@ func TestCheck(t *testing.T) {
 	good := []string{
 		"addresses", "conntrack", "iptables-legacy", "nfqueues", "nft-chains", "sockstat",
 		"tcp-listeners", "tcp-states", "udp-sockets",
+		"routes", "rules", "neighbours", "bpf-programs", "bpf-programs eth0", "classes eth0",
+		"route 192.0.2.1 from 192.0.2.2 iif eth0 oif eth1 mark 0x10 tos 0x10 uid 0 ipproto tcp sport 5 dport 65535", "route 192.0.2.1 ipproto icmp",
+		"sysctl net/ipv4/conf/eth0.100/*",
 		"link eth0", "link ${device}", "qdiscs eth0.100", "tc-filters veth@x",
 		"neigh 192.0.2.1 eth0", "neigh fe80::1 eth0",
 		"route 192.0.2.1", "route 2001:db8::1 from 2001:db8::2", "route 192.0.2.1 from 192.0.2.2 iif eth0",
@@ -52,7 +55,10 @@ func TestCheck(t *testing.T) {
 	bad := []string{
 		"", "links", "owner 5", "addresses all", "link", "link ..", "link a/b", "link a b", "link a:b", "link sixteen-letters-",
 		"neigh 192.0.2.1", "neigh eth0 192.0.2.1", "neigh 192.0.2.1 eth0 x", "neigh fe80::1%eth0 eth0",
-		"route", "route host", "route 192.0.2.1 from", "route 192.0.2.1 from 2001:db8::1", "route 192.0.2.1 oif eth0",
+		"route", "route host", "route 192.0.2.1 from", "route 192.0.2.1 from 2001:db8::1", "route 192.0.2.1 oif",
+		"route 192.0.2.1 oif eth0 iif eth1", "route 192.0.2.1 mark x", "route 192.0.2.1 mark 4294967296", "route 192.0.2.1 tos 256", "route 192.0.2.1 dport 80",
+		"route 192.0.2.1 ipproto 6", "route 192.0.2.1 ipproto tcp dport 65536", "route 192.0.2.1 mark 1 mark 2", "route 192.0.2.1 via 192.0.2.2",
+		"routes all", "bpf-programs a/b", "classes", "sysctl */x", "sysctl net/*/*", "sysctl net/ipv6/conf/eth0/stable_secret/*",
 		"route 192.0.2.1 iif eth0 from 192.0.2.2", "route 192.0.2.1 from 192.0.2.2 from 192.0.2.3", "route 192.0.2.1  from 192.0.2.2",
 		"sysctl", "sysctl net", "sysctl net.ipv4.ip_forward", "sysctl /proc/sys/net/ipv4/ip_forward", "sysctl net/../kernel/x",
 		"sysctl net/", "sysctl net//x", "sysctl fs/file-max", "sysctl dev/x", "sysctl net/a\nb", "sysctl net/a\x00b",

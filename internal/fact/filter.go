@@ -17,7 +17,7 @@ const (
 
 // readFilters gives each filter of a device: those of clsact or ingress, and
 // those of the qdiscs that sort packets into classes. Programs attached with
-// the newer tcx (6.6) are not filters and only eBPF tells of them.
+// the newer tcx (6.6) are no filters: readPrograms gives them.
 func readFilters(q *query) error {
 	dev := shell(q.arg)
 	q.source, q.command = "RTM_GETTFILTER", "tc filter show dev "+dev
@@ -32,31 +32,53 @@ func readFilters(q *query) error {
 	if err != nil {
 		return err
 	}
-	for _, qd := range qdiscs {
-		switch qd.kind {
-		case "clsact":
-			err = errors.Join(
-				q.filters(d.index, parentIngress, "ingress", dev+" ingress"),
-				q.filters(d.index, parentEgress, "egress", dev+" egress"))
-		case "ingress":
-			// It answers for any parent with the same filters
-			// (ingress_tcf_block of net/sched/sch_ingress.c).
-			err = q.filters(d.index, parentIngress, "ingress", dev+" ingress")
-		case "noqueue", "mq", "pfifo_fast", "pfifo", "bfifo", "fq":
-			// They have no filters.
-		default:
-			err = q.filters(d.index, qd.handle, "egress", dev+" parent "+handle(qd.handle))
-		}
-		if err != nil {
-			return err
+	for i := range qdiscs {
+		for _, place := range qdiscs[i].filterPlaces() {
+			q.command = "tc filter show dev " + dev + " " + place.where
+			list, err := listFilters(d.index, place.parent)
+			if err != nil {
+				return fmt.Errorf("%s: %w", q.arg, err)
+			}
+			shown := min(len(list), maxFilters)
+			for _, f := range list[:shown] {
+				q.add(fmt.Sprintf("%s %d %s", place.direction, f.pref, f.kind), f.kind, f.fields(place.direction))
+			}
+			q.left(len(list)-shown, "filters of "+place.name)
 		}
 	}
 	return nil
 }
 
-// filters adds the filters of one parent.
-func (q *query) filters(index, parent uint32, direction, where string) error {
-	q.command = "tc filter show dev " + where
+// maxFilters is how many filters of one place are given.
+const maxFilters = 1000
+
+// filterPlace is where a qdisc has filters.
+type filterPlace struct {
+	parent uint32
+	// direction is ingress or egress; name tells the places of a device apart,
+	// where is what tc calls it.
+	direction, name, where string
+}
+
+// filterPlaces are where a qdisc may have filters.
+func (qd *qdisc) filterPlaces() []filterPlace {
+	ingress := filterPlace{parentIngress, "ingress", "ingress", "ingress"}
+	switch qd.kind {
+	case "clsact":
+		return []filterPlace{ingress, {parentEgress, "egress", "egress", "egress"}}
+	case "ingress":
+		// It answers for any parent with the same filters
+		// (ingress_tcf_block of net/sched/sch_ingress.c).
+		return []filterPlace{ingress}
+	case "noqueue", "mq", "pfifo_fast", "pfifo", "bfifo", "fq":
+		return nil // they have no filters
+	}
+	h := handle(qd.handle)
+	return []filterPlace{{qd.handle, "egress", h, "parent " + h}}
+}
+
+// listFilters lists the filters of one parent.
+func listFilters(index, parent uint32) ([]filter, error) {
 	var list []filter
 	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETTFILTER, unix.RTM_NEWTFILTER, tcmsg(index, parent), func() { list = nil }, func(b []byte) error {
 		f, err := parseFilter(b)
@@ -66,15 +88,12 @@ func (q *query) filters(index, parent uint32, direction, where string) error {
 		return err
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // a qdisc that takes no filters
+		return nil, nil // a qdisc that takes no filters
 	}
 	if err != nil {
-		return fmt.Errorf("list filters of %s: %w", where, err)
+		return nil, fmt.Errorf("list filters: %w", err)
 	}
-	for _, f := range list {
-		q.add(fmt.Sprintf("%s %d %s", direction, f.pref, f.kind), f.kind, f.fields(direction))
-	}
-	return nil
+	return list, nil
 }
 
 // filter is a classifier of traffic control.
@@ -82,9 +101,11 @@ type filter struct {
 	kind   string
 	handle uint32
 	pref   uint16
-	// prog and id are the name and number of a BPF program.
-	prog string
-	id   uint32
+	// prog and id are the name and number of a BPF program; direct is set where
+	// it decides about the packet, and not only about its class.
+	prog   string
+	id     uint32
+	direct bool
 	// real is false for what only heads a list of filters.
 	real bool
 }
@@ -132,6 +153,9 @@ func parseFilter(b []byte) (filter, error) {
 			f.prog = text(v)
 		case nl.TCA_BPF_ID:
 			f.id, _ = u32(v)
+		case nl.TCA_BPF_FLAGS:
+			n, _ := u32(v)
+			f.direct = n&1 != 0 // TCA_BPF_FLAG_ACT_DIRECT
 		}
 	})
 }

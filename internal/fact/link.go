@@ -3,7 +3,9 @@ package fact
 import (
 	"errors"
 	"fmt"
-	"net"
+	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,10 @@ type device struct {
 	// elsewhere is false where both are in the same.
 	peerNS    uint32
 	elsewhere bool
+	// devices are the fields that hold the index of a device.
+	devices []string
+	// xdp is IFLA_XDP.
+	xdp []byte
 }
 
 // readLink gives the state of a device.
@@ -43,20 +49,44 @@ func readLink(q *query) error {
 		}
 		d.fields["master"] = m.name
 	}
-	if mtu, ok := d.peerMTU(); ok {
-		d.fields["peer_mtu"] = mtu
+	d.resolve(deviceNames{})
+	d.addPeer()
+	if speed, duplex, err := linkSpeed(q.arg); err == nil {
+		d.fields["speed"], d.fields["duplex"] = speed, duplex
 	}
 	q.add(q.arg, d.state, d.fields)
 	return nil
 }
 
-// peerMTU asks for the other end of a veth pair. In another namespace that
-// needs CAP_NET_ADMIN there, and that it has a number here, which the kernel
-// gives it when asked for the link (rtnl_fill_link_netnsid of
+// resolve puts the names of devices in the place of their indexes. One that is
+// gone, or is in another namespace, keeps its number.
+func (d *device) resolve(names deviceNames) {
+	for _, f := range d.devices {
+		n, err := strconv.ParseUint(d.fields[f], 10, 32)
+		if err != nil || n == 0 {
+			delete(d.fields, f)
+			continue
+		}
+		if name := names.of(uint32(n)); name != "" {
+			d.fields[f] = name
+		}
+	}
+	if d.peer == 0 || d.peer == d.index && !d.elsewhere {
+		return
+	}
+	d.fields["link"] = decimal(d.peer)
+	if name := names.of(d.peer); name != "" && !d.elsewhere {
+		d.fields["link"] = name
+	}
+}
+
+// addPeer asks for the other end of a veth or netkit pair. In another
+// namespace that needs CAP_NET_ADMIN there, and that it has a number here,
+// which the kernel gives it when asked for the link (rtnl_fill_link_netnsid of
 // net/core/rtnetlink.c).
-func (d *device) peerMTU() (mtu string, ok bool) {
-	if d.fields["kind"] != "veth" || d.peer == 0 {
-		return "", false
+func (d *device) addPeer() {
+	if kind := d.fields["kind"]; kind != "veth" && kind != "netkit" || d.peer == 0 {
+		return
 	}
 	var ns *uint32
 	if d.elsewhere {
@@ -64,10 +94,9 @@ func (d *device) peerMTU() (mtu string, ok bool) {
 	}
 	peer, err := getDevice(d.peer, ns)
 	if err != nil {
-		return "", false
+		return
 	}
-	mtu, ok = peer.fields["mtu"]
-	return mtu, ok
+	d.fields["peer"], d.fields["peer_mtu"], d.fields["peer_up"] = peer.name, peer.fields["mtu"], peer.fields["up"]
 }
 
 // ifinfo is struct ifinfomsg of include/uapi/linux/rtnetlink.h.
@@ -111,6 +140,50 @@ func askDevice(m message) (*device, error) {
 // /sys/class/net/DEV/operstate shows (net/core/net-sysfs.c).
 var operstates = []string{"unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up"}
 
+// deviceFlags are IFF_* (include/uapi/linux/if.h) under the names of ip.
+var deviceFlags = map[uint32]string{
+	1 << 0: "UP", 1 << 1: "BROADCAST", 1 << 2: "DEBUG", 1 << 3: "LOOPBACK", 1 << 4: "POINTOPOINT", 1 << 5: "NOTRAILERS",
+	1 << 7: "NOARP", 1 << 8: "PROMISC", 1 << 9: "ALLMULTI", 1 << 10: "MASTER", 1 << 11: "SLAVE", 1 << 12: "MULTICAST",
+	1 << 13: "PORTSEL", 1 << 14: "AUTOMEDIA", 1 << 15: "DYNAMIC", 1 << 16: "LOWER_UP", 1 << 17: "DORMANT", 1 << 18: "ECHO",
+}
+
+// deviceParams are those of IFLA_* that need no more than their value.
+var deviceParams = []param{
+	{unix.IFLA_ADDRESS, "address", asMAC},
+	{unix.IFLA_MTU, "mtu", asNumber},
+	{unix.IFLA_QDISC, "qdisc", asText},
+	{unix.IFLA_TXQLEN, "qlen", asNumber},
+	{unix.IFLA_LINKMODE, "link_mode", asName("default", "dormant")},
+	{unix.IFLA_IFALIAS, "alias", asText},
+	{unix.IFLA_NUM_VF, "vfs", asNumber},
+	{unix.IFLA_GROUP, "group", asNumber},
+	{unix.IFLA_PROMISCUITY, "promiscuity", asNumber},
+	{unix.IFLA_ALLMULTI, "allmulti", asNumber},
+	{unix.IFLA_NUM_TX_QUEUES, "tx_queues", asNumber},
+	{unix.IFLA_NUM_RX_QUEUES, "rx_queues", asNumber},
+	{unix.IFLA_CARRIER, "carrier", asBool},
+	{unix.IFLA_PHYS_PORT_NAME, "phys_port_name", asText},
+	{unix.IFLA_PHYS_SWITCH_ID, "phys_switch_id", asPlainHex},
+	{unix.IFLA_LINK_NETNSID, "link_netnsid", asSigned},
+	{unix.IFLA_PROTO_DOWN, "proto_down", asBool},
+	{unix.IFLA_GSO_MAX_SEGS, "gso_max_segs", asNumber},
+	{unix.IFLA_GSO_MAX_SIZE, "gso_max_size", asNumber},
+	{unix.IFLA_MIN_MTU, "min_mtu", asNumber},
+	{unix.IFLA_MAX_MTU, "max_mtu", asNumber},
+	{unix.IFLA_PERM_ADDRESS, "perm_address", asMAC},
+	{unix.IFLA_PARENT_DEV_NAME, "parent_dev", asText},
+	{unix.IFLA_PARENT_DEV_BUS_NAME, "parent_bus", asText},
+	{unix.IFLA_GRO_MAX_SIZE, "gro_max_size", asNumber},
+	{unix.IFLA_TSO_MAX_SIZE, "tso_max_size", asNumber},
+	{unix.IFLA_TSO_MAX_SEGS, "tso_max_segs", asNumber},
+	{unix.IFLA_GSO_IPV4_MAX_SIZE, "gso_ipv4_max_size", asNumber},
+	{unix.IFLA_GRO_IPV4_MAX_SIZE, "gro_ipv4_max_size", asNumber},
+	{iflaPacing, "max_pacing_offload_horizon", asNumber},
+}
+
+// iflaPacing is IFLA_MAX_PACING_OFFLOAD_HORIZON, nanoseconds (6.13).
+const iflaPacing = 66
+
 // parseDevice reads struct ifinfomsg and its attributes.
 func parseDevice(b []byte) (*device, error) {
 	if len(b) < unix.SizeofIfInfomsg {
@@ -118,30 +191,18 @@ func parseDevice(b []byte) (*device, error) {
 	}
 	flags := native.Uint32(b[8:])
 	d := &device{index: native.Uint32(b[4:]), state: operstates[0], fields: fields{
-		"kind": "", "up": bit(flags&unix.IFF_UP != 0), "xdp": None,
+		"kind": "", "up": bit(flags&unix.IFF_UP != 0), "xdp": None, "index": decimal(native.Uint32(b[4:])),
 	}}
+	if s, ok := bitNames(flags, deviceFlags); ok {
+		d.fields["flags"] = s
+	}
 	var bad error
-	var port string
-	var portData []byte
 	err := eachAttr(b, unix.SizeofIfInfomsg, func(t int, v []byte) {
 		switch t {
 		case unix.IFLA_IFNAME:
 			d.name = text(v)
-		case unix.IFLA_ADDRESS:
-			if len(v) == 6 {
-				d.fields["address"] = net.HardwareAddr(v).String()
-			}
-		case unix.IFLA_MTU:
-			put32(d.fields, "mtu", v)
 		case unix.IFLA_TXQLEN:
 			d.qlen, _ = u32(v)
-			put32(d.fields, "qlen", v)
-		case unix.IFLA_PROMISCUITY:
-			put32(d.fields, "promiscuity", v)
-		case unix.IFLA_CARRIER:
-			if len(v) == 1 {
-				d.fields["carrier"] = bit(v[0] != 0)
-			}
 		case unix.IFLA_OPERSTATE:
 			if len(v) == 1 && int(v[0]) < len(operstates) {
 				d.state = operstates[v[0]]
@@ -152,75 +213,102 @@ func parseDevice(b []byte) (*device, error) {
 			d.peer, _ = u32(v)
 		case unix.IFLA_LINK_NETNSID:
 			d.peerNS, d.elsewhere = u32(v)
+		case unix.IFLA_PROP_LIST:
+			bad = errors.Join(bad, d.altNames(v))
 		case unix.IFLA_LINKINFO:
-			bad = errors.Join(bad, eachAttr(v, 0, func(t int, v []byte) {
-				switch t {
-				case unix.IFLA_INFO_KIND:
-					d.fields["kind"] = text(v)
-				case unix.IFLA_INFO_SLAVE_KIND:
-					port = text(v)
-				case unix.IFLA_INFO_SLAVE_DATA:
-					portData = v
-				}
-			}))
+			bad = errors.Join(bad, d.linkInfo(v))
 		case unix.IFLA_XDP:
+			d.xdp = v
 			bad = errors.Join(bad, parseXDP(v, d.fields))
 		}
 	})
-	if port == "bridge" {
-		bad = errors.Join(bad, parseBridgePort(portData, d.fields))
-	}
-	return d, errors.Join(err, bad)
+	return d, errors.Join(err, bad, decode(b, unix.SizeofIfInfomsg, deviceParams, "", d.fields))
 }
 
-// portStates are the names of BR_STATE_* (include/uapi/linux/if_bridge.h) that
-// bridge -d link shows.
-var portStates = []string{"disabled", "listening", "learning", "forwarding", "blocking"}
-
-// parseBridgePort reads IFLA_BRPORT_* (include/uapi/linux/if_link.h).
-func parseBridgePort(b []byte, f fields) error {
-	const state, isolated = 1, 33 // IFLA_BRPORT_STATE, IFLA_BRPORT_ISOLATED
-	return eachAttr(b, 0, func(t int, v []byte) {
-		switch {
-		case len(v) != 1:
-		case t == state && int(v[0]) < len(portStates):
-			f["port_state"] = portStates[v[0]]
-		case t == isolated:
-			f["port_isolated"] = bit(v[0] != 0)
+// altNames reads IFLA_PROP_LIST.
+func (d *device) altNames(b []byte) error {
+	var list []string
+	err := eachAttr(b, 0, func(t int, v []byte) {
+		if t == unix.IFLA_ALT_IFNAME {
+			list = append(list, text(v))
 		}
 	})
+	if len(list) > 0 {
+		d.fields["altnames"] = strings.Join(list, " ")
+	}
+	return err
 }
 
-// parseXDP reads IFLA_XDP (include/uapi/linux/if_link.h). Programs may be
-// attached in several modes at once; the one that sees packets first counts.
-func parseXDP(b []byte, f fields) error {
-	modes := []struct {
+// linkInfo reads IFLA_LINKINFO: what kind of device it is and of what kind it
+// is a port, each with its parameters.
+func (d *device) linkInfo(b []byte) error {
+	var kind, port string
+	var data, portData []byte
+	err := eachAttr(b, 0, func(t int, v []byte) {
+		switch t {
+		case unix.IFLA_INFO_KIND:
+			kind = text(v)
+		case unix.IFLA_INFO_DATA:
+			data = v
+		case unix.IFLA_INFO_SLAVE_KIND:
+			port = text(v)
+		case unix.IFLA_INFO_SLAVE_DATA:
+			portData = v
+		}
+	})
+	d.fields["kind"] = kind
+	if port != "" {
+		d.fields["port_kind"] = port
+	}
+	d.devices = slices.Concat(kindDevices[kind], portDevices[port])
+	return errors.Join(err, decode(data, 0, kindParams[kind], kind+"_", d.fields), decode(portData, 0, portParams[port], "port_", d.fields))
+}
+
+// xdpMode is a mode that a program of XDP is attached in.
+type xdpMode struct {
+	name string
+	id   uint32
+}
+
+// xdpModes reads IFLA_XDP (include/uapi/linux/if_link.h). Programs may be
+// attached in several modes at once; the one that sees packets first is the
+// first.
+func xdpModes(b []byte) ([]xdpMode, error) {
+	var attached uint8
+	ids := map[int]uint32{}
+	err := eachAttr(b, 0, func(t int, v []byte) {
+		if t == unix.IFLA_XDP_ATTACHED && len(v) == 1 {
+			attached = v[0]
+		} else if n, ok := u32(v); ok {
+			ids[t] = n
+		}
+	})
+	var list []xdpMode
+	for _, m := range []struct {
 		name     string
 		attached uint8
-		id       int
+		attr     int
 	}{
 		{"offload", 3, unix.IFLA_XDP_HW_PROG_ID},
 		{"driver", 1, unix.IFLA_XDP_DRV_PROG_ID},
 		{"generic", 2, unix.IFLA_XDP_SKB_PROG_ID},
-	}
-	var attached uint8
-	ids := map[int][]byte{}
-	err := eachAttr(b, 0, func(t int, v []byte) {
-		if t == unix.IFLA_XDP_ATTACHED && len(v) == 1 {
-			attached = v[0]
-		}
-		ids[t] = v
-	})
-	for _, m := range modes {
-		id, has := ids[m.id]
+	} {
+		id, has := ids[m.attr]
 		if attached == m.attached && !has {
-			id, has = ids[unix.IFLA_XDP_PROG_ID]
+			id = ids[unix.IFLA_XDP_PROG_ID]
 		}
 		if attached == m.attached || attached == xdpMulti && has {
-			f["xdp"] = m.name
-			put32(f, "xdp_id", id)
-			break
+			list = append(list, xdpMode{m.name, id})
 		}
+	}
+	return list, err
+}
+
+// parseXDP sets the fields of the program that sees packets first.
+func parseXDP(b []byte, f fields) error {
+	modes, err := xdpModes(b)
+	if len(modes) > 0 {
+		f["xdp"], f["xdp_id"] = modes[0].name, decimal(modes[0].id)
 	}
 	return err
 }

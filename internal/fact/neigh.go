@@ -63,15 +63,11 @@ func readNeigh(q *query) error {
 	if err != nil {
 		return fmt.Errorf("ask for neighbour %s: %w", q.arg, err)
 	}
-	state, lladdr, err := parseNeigh(b)
+	n, err := parseNeigh(b)
 	if err != nil {
 		return err
 	}
-	f := fields{}
-	if lladdr != "" {
-		f["lladdr"] = lladdr
-	}
-	q.add(q.arg, state, f)
+	q.add(q.arg, n.state, n.fields)
 	return nil
 }
 
@@ -79,21 +75,82 @@ func readNeigh(q *query) error {
 // each bit.
 var nudStates = []string{"incomplete", "reachable", "stale", "delay", "probe", "failed", "noarp", "permanent"}
 
-// parseNeigh reads struct ndmsg and its attributes.
-func parseNeigh(b []byte) (state, lladdr string, err error) {
-	err = eachAttr(b, unix.SizeofNdMsg, func(t int, v []byte) {
-		if t == unix.NDA_LLADDR {
-			lladdr = hardware(v)
-		}
-	})
-	if err != nil {
-		return "", "", err
+// neighFlags are NTF_*, and NTF_EXT_* above 8 bits.
+var neighFlags = map[uint32]string{
+	1: "use", 2: "self", 4: "master", 8: "proxy", 16: "extern_learn", 32: "offload", 64: "sticky", 128: "router",
+	1 << 8: "managed", 1 << 9: "locked", 1 << 10: "extern_valid",
+}
+
+// Flags of an entry that the garbage collector does not count
+// (neigh_update_gc_list of net/core/neighbour.c).
+const (
+	flagExtLearned   = 16
+	flagExtValidated = 1 << 10
+)
+
+// neighParams are those of NDA_* that need no more than their value. Ages are
+// in hundredths of a second (USER_HZ).
+var neighParams = []param{
+	{unix.NDA_LLADDR, "lladdr", asHardware},
+	{unix.NDA_CACHEINFO, "confirmed", at(0, 4, seconds)},
+	{unix.NDA_CACHEINFO, "used", at(4, 4, seconds)},
+	{unix.NDA_CACHEINFO, "updated", at(8, 4, seconds)},
+	{unix.NDA_CACHEINFO, "refcnt", at(12, 4, asNumber)},
+	{unix.NDA_PROBES, "probes", asNumber},
+	{ndaProtocol, "protocol", asRouteProtocol},
+}
+
+// Attributes that the library does not name (include/uapi/linux/neighbour.h).
+const (
+	ndaProtocol = 12
+	ndaFlagsExt = 15
+)
+
+func asHardware(b []byte) (string, bool) { return hardware(b), len(b) > 0 }
+
+// seconds is a time of USER_HZ, 100 a second.
+func seconds(b []byte) (string, bool) {
+	n, ok := numeral(b)
+	return decimal(n / 100), ok
+}
+
+// neighbour is an entry of a table of neighbours.
+type neighbour struct {
+	family uint8
+	index  uint32
+	state  string
+	flags  uint32
+	fields fields
+}
+
+// neighHead reads what struct ndmsg and the flags say, without the rest.
+func neighHead(b []byte) (neighbour, error) {
+	if len(b) < unix.SizeofNdMsg {
+		return neighbour{}, errShort
 	}
-	state = None
+	n := neighbour{family: b[0], index: native.Uint32(b[4:]), state: None, flags: uint32(b[10])}
 	for i, name := range nudStates {
 		if native.Uint16(b[8:])&(1<<i) != 0 {
-			state = name
+			n.state = name
 		}
 	}
-	return state, lladdr, nil
+	return n, eachAttr(b, unix.SizeofNdMsg, func(t int, v []byte) {
+		if t == ndaFlagsExt {
+			ext, _ := u32(v)
+			n.flags |= ext << 8
+		}
+	})
+}
+
+// parseNeigh reads struct ndmsg and its attributes.
+func parseNeigh(b []byte) (neighbour, error) {
+	n, err := neighHead(b)
+	if err != nil {
+		return n, err
+	}
+	n.fields = fields{}
+	if s, ok := bitNames(n.flags, neighFlags); ok {
+		n.fields["flags"] = s
+	}
+	return n, decode(b, unix.SizeofNdMsg, neighParams, "", n.fields)
 }

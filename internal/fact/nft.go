@@ -22,6 +22,12 @@ type chain struct {
 	policy       string
 	rules, drops int
 	jumps        []chainID
+	// kind is filter, nat or route; devices are those of a chain of netdev.
+	kind    string
+	devices []string
+	// counted says that the policy has a counter, as iptables-nft makes it.
+	counted        bool
+	packets, bytes uint64
 }
 
 // ruleset are the chains of a namespace; order is the kernel's.

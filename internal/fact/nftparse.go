@@ -13,6 +13,9 @@ const sizeofNfgen = 4
 // Verdicts (include/uapi/linux/netfilter.h and netfilter/nf_tables.h).
 const nfDrop = 0
 
+// hookDevices is NFTA_HOOK_DEVS: several devices of one chain, since 5.5.
+const hookDevices = 4
+
 // parseChain reads a chain of NFT_MSG_NEWCHAIN.
 func parseChain(b []byte) (*chain, error) {
 	c := &chain{}
@@ -32,15 +35,27 @@ func parseChain(b []byte) (*chain, error) {
 			}
 		case unix.NFTA_CHAIN_HOOK:
 			c.base = true
-			bad = eachAttr(v, 0, func(t int, v []byte) {
+			bad = errors.Join(bad, eachAttr(v, 0, func(t int, v []byte) {
 				n, _ := be32(v)
 				switch t {
 				case unix.NFTA_HOOK_HOOKNUM:
 					c.hook = n
 				case unix.NFTA_HOOK_PRIORITY:
 					c.priority = int32(n)
+				case unix.NFTA_HOOK_DEV:
+					c.devices = []string{text(v)}
+				case hookDevices:
+					c.devices = nil
+					bad = errors.Join(bad, eachAttr(v, 0, func(_ int, name []byte) { c.devices = append(c.devices, text(name)) }))
 				}
-			})
+			}))
+		case unix.NFTA_CHAIN_TYPE:
+			c.kind = text(v)
+		case unix.NFTA_CHAIN_COUNTERS:
+			counter, err := parseAttrs(v)
+			bad = errors.Join(bad, err)
+			c.counted = true
+			c.packets, c.bytes = counter.num(unix.NFTA_COUNTER_PACKETS), counter.num(unix.NFTA_COUNTER_BYTES)
 		}
 	})
 	if err := errors.Join(err, bad); err != nil {

@@ -31,6 +31,7 @@ func TestParseDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fields{
+		"index": "7", "flags": "UP", "link_netnsid": "2", "port_kind": "bridge",
 		"address": "02:00:00:00:00:0a", "port_state": "blocking", "port_isolated": "1", "kind": "veth", "mtu": "1400", "up": "1", "carrier": "1", "promiscuity": "1", "qlen": "1000", "xdp": "generic", "xdp_id": "41",
 	}
 	if diff := gocmp.Diff(want, d.fields); diff != "" {
@@ -40,7 +41,7 @@ func TestParseDevice(t *testing.T) {
 		t.Errorf("got %+v", d)
 	}
 	// What has another length is left out, what is unknown is too.
-	d, err = parseDevice(message{}.u8(0, 0).u16(1).u32(7).u32(0).u32(0).attr(unix.IFLA_MTU, []byte{1}).attr(unix.IFLA_OPERSTATE, []byte{99}).attr(999, nil))
+	d, err = parseDevice(message{}.u8(0, 0).u16(1).u32(7).u32(0).u32(0).attr(unix.IFLA_MTU, []byte{1, 2, 3}).attr(unix.IFLA_OPERSTATE, []byte{99}).attr(999, nil))
 	if err != nil || d.fields["up"] != "0" || d.fields["mtu"] != "" || d.state != "unknown" {
 		t.Errorf("got %+v, %v", d, err)
 	}
@@ -74,7 +75,10 @@ func TestParseRoute(t *testing.T) {
 	if err != nil || r.kind != "unicast" || r.oif != 4 {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	want := fields{"table": "1000", "gateway": "192.0.2.1", "src": "192.0.2.9", "mtu": "1280"}
+	want := fields{
+		"table": "1000", "gateway": "192.0.2.1", "src": "192.0.2.9", "mtu": "1280", "hoplimit": "3",
+		"dst": "0.0.0.0/32", "family": "ip", "protocol": "unspec", "scope": "global",
+	}
 	if diff := gocmp.Diff(want, r.fields); diff != "" {
 		t.Error(diff)
 	}
@@ -84,8 +88,8 @@ func TestParseRoute(t *testing.T) {
 	if err != nil || r.kind != "local" || r.fields["table"] != "local" || r.fields["gateway"] != "fe80::1" {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	if _, err := parseRoute(message{}.u8(2, 32, 0, 0, 255, 0, 0, 99).u32(0)); err == nil {
-		t.Error("a type that is not known was accepted")
+	if r, err := parseRoute(message{}.u8(2, 32, 0, 0, 255, 0, 0, 99).u32(0)); err != nil || r.kind != "99" {
+		t.Errorf("a type that is not known: %+v, %v", r, err)
 	}
 }
 
@@ -94,7 +98,7 @@ func addrMessage() message {
 }
 
 func TestParseLocalAddr(t *testing.T) {
-	if a, err := parseLocalAddr(addrMessage()); err != nil || a != (localAddr{5, "192.0.2.0", 31}) {
+	if a, err := parseLocalAddr(addrMessage()); err != nil || a.index != 5 || a.addr != "192.0.2.0" || a.prefix != 31 || a.fields["peer"] != "192.0.2.1" || a.fields["scope"] != "global" {
 		t.Errorf("got %+v, %v", a, err)
 	}
 }
@@ -105,8 +109,8 @@ func neighMessage(state uint16) message {
 
 func TestParseNeigh(t *testing.T) {
 	for state, want := range map[uint16]string{0: "none", 1: "incomplete", 2: "reachable", 4: "stale", 32: "failed", 128: "permanent"} {
-		if got, ll, err := parseNeigh(neighMessage(state)); err != nil || got != want || ll != "02:00:ab:00:00:01" {
-			t.Errorf("%d: %s %s %v", state, got, ll, err)
+		if got, err := parseNeigh(neighMessage(state)); err != nil || got.state != want || got.fields["lladdr"] != "02:00:ab:00:00:01" {
+			t.Errorf("%d: %+v %v", state, got, err)
 		}
 	}
 }
@@ -135,9 +139,11 @@ func TestParseQdisc(t *testing.T) {
 		{"red", message{}.attr(1, pad(0, 60000)), 60000},
 	} {
 		got, err := parseQdisc(qdiscMessage(tt.kind, tt.options, stats))
-		want := qdisc{index: 4, handle: 0x10000, parent: handleRoot, kind: tt.kind, limit: tt.limit, hasQueue: true, qlen: 3, backlog: 4500}
-		if err != nil || got != want {
-			t.Errorf("%+v, %v; want %+v", got, err, want)
+		if err != nil || got.index != 4 || got.handle != 0x10000 || got.parent != handleRoot || got.kind != tt.kind || !got.hasQueue || got.qlen != 3 || got.backlog != 4500 {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if got.limit != tt.limit {
+			t.Errorf("%s: limit %d, want %d", tt.kind, got.limit, tt.limit)
 		}
 	}
 }
@@ -164,7 +170,7 @@ func TestParseFilter(t *testing.T) {
 		want filter
 	}{
 		{filterMessage("bpf", 0, nil), filter{kind: "bpf", pref: 10}},
-		{filterMessage("bpf", 1, message{}.text(7, "drop.o:[tc]").attr(11, num(33))), filter{"bpf", 1, 10, "drop.o:[tc]", 33, true}},
+		{filterMessage("bpf", 1, message{}.text(7, "drop.o:[tc]").attr(11, num(33))), filter{kind: "bpf", handle: 1, pref: 10, prog: "drop.o:[tc]", id: 33, real: true}},
 		{filterMessage("u32", 0x80000000, message{}.attr(4, num(1))), filter{kind: "u32", handle: 0x80000000, pref: 10}},
 		{filterMessage("u32", 0x80000800, message{}), filter{kind: "u32", handle: 0x80000800, pref: 10, real: true}},
 	} {
@@ -240,15 +246,23 @@ func TestParseProcSockets(t *testing.T) {
 }
 
 func TestListIsBounded(t *testing.T) {
-	list := make([]socket, maxSockets+7)
-	for i := range list {
-		list[i].recvQ = uint32(i)
+	list := byWeight(maxSockets, func(s *socket) uint64 { return uint64(s.recvQ) })
+	for i := range 3*maxSockets + 7 {
+		list.offer(socket{recvQ: uint32(i * 7919 % (3*maxSockets + 7))})
+		if len(list.list) > 2*maxSockets {
+			t.Fatalf("%d in memory", len(list.list))
+		}
 	}
 	q := &query{Reader: &Reader{}}
-	q.list(list, func(s *socket) uint64 { return uint64(s.recvQ) }, func(s *socket) { q.add("x", decimal(s.recvQ), nil) })
+	q.list(list, func(s *socket) { q.add("x", decimal(s.recvQ), nil) })
 	last := len(q.facts) - 1
-	if last != maxSockets || q.facts[0].Value != decimal(maxSockets+6) || q.facts[last].Missing != "7 more sockets are left out" {
-		t.Errorf("%d facts, first %+v, last %+v", len(q.facts), q.facts[0], q.facts[last])
+	if last != maxSockets || q.facts[last].Missing != decimal(2*maxSockets+7)+" more sockets are left out" {
+		t.Fatalf("%d facts, last %+v", len(q.facts), q.facts[last])
+	}
+	for i, f := range q.facts[:last] {
+		if f.Value != decimal(3*maxSockets+6-i) {
+			t.Fatalf("fact %d: %+v", i, f)
+		}
 	}
 }
 
@@ -364,7 +378,7 @@ var parsers = []struct {
 	{[]message{linkMessage()}, func(b []byte) error { _, err := parseDevice(b); return err }},
 	{[]message{routeMessage()}, func(b []byte) error { _, err := parseRoute(b); return err }},
 	{[]message{addrMessage()}, func(b []byte) error { _, err := parseLocalAddr(b); return err }},
-	{[]message{neighMessage(2)}, func(b []byte) error { _, _, err := parseNeigh(b); return err }},
+	{[]message{neighMessage(2)}, func(b []byte) error { _, err := parseNeigh(b); return err }},
 	{[]message{qdiscMessage("fq", message{}.attr(1, num(9)), nil), qdiscMessage("sfq", make([]byte, 20), nil)}, func(b []byte) error { _, err := parseQdisc(b); return err }},
 	{[]message{filterMessage("bpf", 1, message{}.text(7, "x").attr(11, num(1)))}, func(b []byte) error { _, err := parseFilter(b); return err }},
 	{[]message{diagMessage(2, 9), diagMessage(10, 4)}, func(b []byte) error { _, err := parseDiag(b); return err }},
@@ -425,7 +439,7 @@ func FuzzArguments(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, arg string) {
-		if r, err := parseRouteArg(arg); err == nil && len(r.message(1)) < unix.SizeofRtMsg {
+		if r, err := parseRouteArg(arg); err == nil && len(r.message(1, 0, 0)) < unix.SizeofRtMsg {
 			t.Errorf("%q gives no message", arg)
 		}
 		_ = checkNeigh(arg)

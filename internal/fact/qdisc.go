@@ -1,8 +1,10 @@
 package fact
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -15,35 +17,61 @@ const (
 	sizeofTcmsg   = 20         // struct tcmsg of include/uapi/linux/rtnetlink.h
 )
 
+// Attributes of qdiscs that the library does not name.
+const (
+	tcaHWOffload    = 12
+	tcaIngressBlock = 13
+	tcaEgressBlock  = 14
+)
+
+// maxQdiscs is how many qdiscs, and how many classes, of a device are given.
+const maxQdiscs = 1000
+
 // tcmsg is struct tcmsg.
 func tcmsg(index, parent uint32) message {
 	return message{}.u8(unix.AF_UNSPEC, 0).u16(0).u32(index).u32(0).u32(parent).u32(0)
 }
 
-// qdisc is a queue of a device. limit is -1 where the kind has none or does
-// not tell it.
+// qdisc is a queue of a device, or a class of one. limit is -1 where the kind
+// has none or does not tell it.
 type qdisc struct {
 	index, handle, parent uint32
-	kind                  string
-	limit                 int64
-	hasQueue              bool
-	qlen, backlog         uint32
+	// leaf is the handle of the qdisc in a class; of a qdisc it is how many use
+	// it.
+	leaf     uint32
+	kind     string
+	limit    int64
+	hasQueue bool
+	// qlen is in packets, backlog in bytes.
+	qlen, backlog     uint32
+	drops, overlimits uint32
+	// fields are the parameters.
+	fields fields
 }
 
-// qdiscsOf lists the qdiscs of a device. The kernel gives those of all.
-func qdiscsOf(index uint32) ([]qdisc, error) {
+// allQdiscs lists the qdiscs of the devices for which want is true.
+func allQdiscs(want func(index uint32) bool) ([]qdisc, error) {
 	var list []qdisc
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETQDISC, unix.RTM_NEWQDISC, tcmsg(index, 0), func() { list = nil }, func(b []byte) error {
-		q, err := parseQdisc(b)
-		if q.index == index {
-			list = append(list, q)
+	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETQDISC, unix.RTM_NEWQDISC, tcmsg(0, 0), func() { list = nil }, func(b []byte) error {
+		if len(b) < sizeofTcmsg {
+			return errShort
 		}
+		if !want(native.Uint32(b[4:])) {
+			return nil
+		}
+		q, err := parseQdisc(b)
+		list = append(list, q)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}
 	return list, nil
+}
+
+// qdiscsOf lists the qdiscs of a device. The kernel gives those of all.
+func qdiscsOf(index uint32) ([]qdisc, error) {
+	return allQdiscs(func(i uint32) bool { return i == index })
 }
 
 // readQdiscs gives each qdisc of a device. The limit is in packets, but in
@@ -61,20 +89,79 @@ func readQdiscs(q *query) error {
 	if err != nil {
 		return err
 	}
-	for _, qd := range list {
-		f := fields{"kind": qd.kind, "handle": handle(qd.handle), "parent": handle(qd.parent)}
+	shown := min(len(list), maxQdiscs)
+	for _, qd := range list[:shown] {
+		f := qd.common()
 		if qd.kind == "pfifo_fast" { // a ring for each band, as long as the device's queue
 			qd.limit = int64(d.qlen)
 		}
 		if qd.limit >= 0 {
 			f["limit"] = fmt.Sprint(qd.limit)
 		}
-		if qd.hasQueue {
-			f["qlen"], f["backlog"] = decimal(qd.qlen), decimal(qd.backlog)
-		}
 		q.add(qd.kind+" "+f["handle"], qd.kind, f)
 	}
+	q.left(len(list)-shown, "qdiscs")
 	return nil
+}
+
+// common are the fields that qdiscs and classes share.
+func (qd *qdisc) common() fields {
+	f := qd.fields
+	f["kind"], f["handle"], f["parent"] = qd.kind, handle(qd.handle), handle(qd.parent)
+	if qd.hasQueue {
+		f["qlen"], f["backlog"] = decimal(qd.qlen), decimal(qd.backlog)
+	}
+	return f
+}
+
+// readClasses gives the classes of the qdiscs of a device; the value is the
+// kind. Where not all can be given, those that dropped or hold packets come
+// first.
+func readClasses(q *query) error {
+	q.source, q.command = "RTM_GETTCLASS", "tc -s class show dev "+shell(q.arg)
+	d, err := deviceByName(q.arg)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var list []qdisc
+	total := 0
+	err = dump(unix.NETLINK_ROUTE, unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, tcmsg(d.index, 0), func() { list, total = nil, 0 }, func(b []byte) error {
+		c, err := parseClass(b)
+		total++
+		if list = append(list, c); len(list) > 2*maxQdiscs {
+			list = mostLossy(list)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list classes of %s: %w", q.arg, err)
+	}
+	if total > maxQdiscs {
+		list = mostLossy(list)
+	}
+	for _, c := range list {
+		f := c.common()
+		if c.leaf != 0 {
+			f["leaf"] = handle(c.leaf)
+		}
+		if c.hasQueue {
+			f["drops"], f["overlimits"] = decimal(c.drops), decimal(c.overlimits)
+		}
+		q.add(c.kind+" "+f["handle"], c.kind, f)
+	}
+	q.left(total-len(list), "classes")
+	return nil
+}
+
+// mostLossy are the classes to be given first.
+func mostLossy(list []qdisc) []qdisc {
+	slices.SortStableFunc(list, func(a, b qdisc) int {
+		return cmp.Or(cmp.Compare(b.drops, a.drops), cmp.Compare(b.qlen, a.qlen))
+	})
+	return slices.Delete(list, min(len(list), maxQdiscs), len(list))
 }
 
 // handle prints a handle as tc does: 8001:, 1:10, root.
@@ -93,46 +180,9 @@ func handle(h uint32) string {
 	return fmt.Sprintf("%x:%x", major, minor)
 }
 
-// limits say where a kind keeps its limit: in an attribute of TCA_OPTIONS, or
-// (attr 0) in the options themselves, at that byte.
-var limits = map[string]struct{ attr, at int }{
-	"pfifo":           {0, 0},
-	"bfifo":           {0, 0},
-	"pfifo_head_drop": {0, 0},
-	"netem":           {0, 4},                 // struct tc_netem_qopt
-	"sfq":             {0, 8},                 // struct tc_sfq_qopt
-	"tbf":             {nl.TCA_TBF_PARMS, 24}, // struct tc_tbf_qopt: two struct tc_ratespec of 12 bytes
-	"red":             {1, 0},                 // TCA_RED_PARMS, struct tc_red_qopt
-	"choke":           {1, 0},                 // TCA_CHOKE_PARMS, struct tc_red_qopt
-	"sfb":             {1, 24},                // TCA_SFB_PARMS, struct tc_sfb_qopt
-	"fq":              {nl.TCA_FQ_PLIMIT, 0},
-	"fq_codel":        {nl.TCA_FQ_CODEL_LIMIT, 0},
-	"codel":           {2, 0},  // TCA_CODEL_LIMIT
-	"pie":             {2, 0},  // TCA_PIE_LIMIT
-	"fq_pie":          {1, 0},  // TCA_FQ_PIE_LIMIT
-	"hhf":             {1, 0},  // TCA_HHF_BACKLOG_LIMIT
-	"cake":            {10, 0}, // TCA_CAKE_MEMORY
-	"htb":             {nl.TCA_HTB_DIRECT_QLEN, 0},
-	"dualpi2":         {1, 0}, // TCA_DUALPI2_LIMIT
-}
-
 // parseQdisc reads struct tcmsg and the attributes of a qdisc.
 func parseQdisc(b []byte) (qdisc, error) {
-	if len(b) < sizeofTcmsg {
-		return qdisc{}, errShort
-	}
-	q := qdisc{index: native.Uint32(b[4:]), handle: native.Uint32(b[8:]), parent: native.Uint32(b[12:]), limit: -1}
-	var options, stats []byte
-	err := eachAttr(b, sizeofTcmsg, func(t int, v []byte) {
-		switch t {
-		case nl.TCA_KIND:
-			q.kind = text(v)
-		case nl.TCA_OPTIONS:
-			options = v
-		case nl.TCA_STATS2:
-			stats = v
-		}
-	})
+	q, options, err := parseTraffic(b)
 	if err != nil {
 		return q, err
 	}
@@ -141,24 +191,53 @@ func parseQdisc(b []byte) (qdisc, error) {
 			return q, err
 		}
 	}
-	return q, eachAttr(stats, 0, func(t int, v []byte) {
-		if t == nl.TCA_STATS_QUEUE && len(v) >= 8 { // struct gnet_stats_queue
-			q.hasQueue, q.qlen, q.backlog = true, native.Uint32(v), native.Uint32(v[4:])
-		}
-	})
+	return q, q.options(qdiscOptions, options)
 }
 
-// limit reads a number from an attribute of options, or from their start.
-func limit(options []byte, attr, at int, v *int64) error {
-	if attr == 0 {
-		if len(options) >= at+4 {
-			*v = int64(native.Uint32(options[at:]))
-		}
-		return nil
+// parseClass reads struct tcmsg and the attributes of a class.
+func parseClass(b []byte) (qdisc, error) {
+	c, options, err := parseTraffic(b)
+	if err != nil {
+		return c, err
 	}
-	return eachAttr(options, 0, func(t int, b []byte) {
-		if t == attr && len(b) >= at+4 {
-			*v = int64(native.Uint32(b[at:]))
+	return c, c.options(classOptions, options)
+}
+
+// parseTraffic reads what qdiscs and classes have in common.
+func parseTraffic(b []byte) (q qdisc, options []byte, err error) {
+	if len(b) < sizeofTcmsg {
+		return q, nil, errShort
+	}
+	q = qdisc{
+		index: native.Uint32(b[4:]), handle: native.Uint32(b[8:]), parent: native.Uint32(b[12:]), leaf: native.Uint32(b[16:]),
+		limit: -1, fields: fields{},
+	}
+	var stats []byte
+	err = eachAttr(b, sizeofTcmsg, func(t int, v []byte) {
+		switch t {
+		case nl.TCA_KIND:
+			q.kind = text(v)
+		case nl.TCA_OPTIONS:
+			options = v
+		case nl.TCA_STATS2:
+			stats = v
+		case tcaHWOffload:
+			if s, ok := asBool(v); ok && s == "1" {
+				q.fields["offloaded"] = s
+			}
+		case tcaIngressBlock:
+			put32(q.fields, "ingress_block", v)
+		case tcaEgressBlock:
+			put32(q.fields, "egress_block", v)
+		}
+	})
+	if err != nil {
+		return q, nil, err
+	}
+	return q, options, eachAttr(stats, 0, func(t int, v []byte) {
+		if t == nl.TCA_STATS_QUEUE && len(v) >= 20 { // struct gnet_stats_queue
+			q.hasQueue, q.qlen, q.backlog = true, native.Uint32(v), native.Uint32(v[4:])
+			q.drops, q.overlimits = native.Uint32(v[8:]), native.Uint32(v[16:])
 		}
 	})
 }

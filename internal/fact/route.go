@@ -4,16 +4,30 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// routeRequest is DST [from SRC] [iif DEV].
+// routeRequest is DST and what narrows the question, as in ip route get.
 type routeRequest struct {
-	dst, src netip.Addr
-	iif      string
+	dst, src                     netip.Addr
+	iif, oif                     string
+	mark, tos, uid               uint64
+	ipproto, sport, dport        uint64
+	hasMark, hasUID              bool
+	hasProto, hasSport, hasDport bool
 }
+
+// routeWords are the words after DST, in the order that they must have, so
+// that one question has one form.
+var routeWords = []string{"from", "iif", "oif", "mark", "tos", "uid", "ipproto", "sport", "dport"}
+
+// routeProtos are those that the kernel lets a route be asked for with
+// (rtm_getroute_parse_ip_proto of net/ipv4/ip_tunnel_core.c).
+var routeProtos = map[string]uint64{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "icmp": unix.IPPROTO_ICMP, "ipv6-icmp": unix.IPPROTO_ICMPV6}
 
 func checkRoute(arg string) error {
 	_, err := parseRouteArg(arg)
@@ -25,54 +39,85 @@ func parseRouteArg(arg string) (r routeRequest, err error) {
 	if r.dst, err = parseAddr(words[0]); err != nil {
 		return r, err
 	}
-	bad := fmt.Errorf("argument %q: want DST [from SRC] [iif DEV]", arg)
+	bad := fmt.Errorf("argument %q: want DST [from SRC] [iif DEV] [oif DEV] [mark N] [tos N] [uid N] [ipproto P] [sport N] [dport N]", arg)
+	last := -1
 	for words = words[1:]; len(words) > 0; words = words[2:] {
-		switch {
-		case len(words) < 2:
-			return r, bad
-		case words[0] == "from" && !r.src.IsValid() && r.iif == "":
-			if r.src, err = parseAddr(words[1]); err != nil {
-				return r, err
-			}
-			if r.src.Is4() != r.dst.Is4() {
-				return r, fmt.Errorf("argument %q: IPv4 and IPv6", arg)
-			}
-		case words[0] == "iif" && r.iif == "":
-			if err = checkDevice(words[1]); err != nil {
-				return r, err
-			}
-			r.iif = words[1]
-		default:
+		place := slices.Index(routeWords, words[0])
+		if len(words) < 2 || place <= last {
 			return r, bad
 		}
+		last = place
+		if err := r.set(words[0], words[1]); err != nil {
+			return r, fmt.Errorf("argument %q: %w", arg, err)
+		}
+	}
+	if (r.hasSport || r.hasDport) && !r.hasProto {
+		return r, fmt.Errorf("argument %q: ports need ipproto", arg)
 	}
 	return r, nil
 }
 
-func (r routeRequest) command() string {
-	s := "ip route get " + r.dst.String()
-	if r.src.IsValid() {
-		s += " from " + r.src.String()
+// set takes one word and its value.
+func (r *routeRequest) set(word, value string) (err error) {
+	switch word {
+	case "from":
+		if r.src, err = parseAddr(value); err == nil && r.src.Is4() != r.dst.Is4() {
+			err = errors.New("IPv4 and IPv6")
+		}
+	case "iif":
+		r.iif, err = value, checkDevice(value)
+	case "oif":
+		r.oif, err = value, checkDevice(value)
+	case "mark":
+		r.hasMark = true
+		r.mark, err = strconv.ParseUint(value, 0, 32)
+	case "tos":
+		r.tos, err = strconv.ParseUint(value, 0, 8)
+	case "uid":
+		r.hasUID = true
+		r.uid, err = strconv.ParseUint(value, 10, 32)
+	case "ipproto":
+		if r.ipproto, r.hasProto = routeProtos[value]; !r.hasProto {
+			err = fmt.Errorf("ipproto %q: want tcp, udp, icmp or ipv6-icmp", value)
+		}
+	case "sport":
+		r.hasSport = true
+		r.sport, err = strconv.ParseUint(value, 10, 16)
+	case "dport":
+		r.hasDport = true
+		r.dport, err = strconv.ParseUint(value, 10, 16)
 	}
-	if r.iif != "" {
-		s += " iif " + shell(r.iif)
-	}
-	return s
+	return err
 }
 
 // message is struct rtmsg and its attributes (include/uapi/linux/rtnetlink.h).
-func (r routeRequest) message(iif uint32) message {
+func (r routeRequest) message(iif, oif, flags uint32) message {
 	bits, srcBits := uint8(r.dst.BitLen()), uint8(0)
 	if r.src.IsValid() {
 		srcBits = bits
 	}
-	m := message{}.u8(family(r.dst), bits, srcBits, 0, 0, 0, 0, 0).u32(unix.RTM_F_LOOKUP_TABLE)
+	m := message{}.u8(family(r.dst), bits, srcBits, uint8(r.tos), 0, 0, 0, 0).u32(flags)
 	m = m.attr(unix.RTA_DST, r.dst.AsSlice())
 	if r.src.IsValid() {
 		m = m.attr(unix.RTA_SRC, r.src.AsSlice())
 	}
-	if iif != 0 {
-		m = m.attr(unix.RTA_IIF, native.AppendUint32(nil, iif))
+	num := func(has bool, attr int, v uint64) {
+		if has {
+			m = m.attr(attr, native.AppendUint32(nil, uint32(v)))
+		}
+	}
+	num(iif != 0, unix.RTA_IIF, uint64(iif))
+	num(oif != 0, unix.RTA_OIF, uint64(oif))
+	num(r.hasMark, unix.RTA_MARK, r.mark)
+	num(r.hasUID, unix.RTA_UID, r.uid)
+	if r.hasProto {
+		m = m.attr(unix.RTA_IP_PROTO, []byte{uint8(r.ipproto)})
+	}
+	if r.hasSport {
+		m = m.attr(unix.RTA_SPORT, []byte{uint8(r.sport >> 8), uint8(r.sport)})
+	}
+	if r.hasDport {
+		m = m.attr(unix.RTA_DPORT, []byte{uint8(r.dport >> 8), uint8(r.dport)})
 	}
 	return m
 }
@@ -86,10 +131,13 @@ func readRoute(q *query) error {
 	if err != nil {
 		return err
 	}
-	q.source, q.command = "RTM_GETROUTE", r.command()
-	var iif uint32
-	if r.iif != "" {
-		d, err := deviceByName(r.iif)
+	q.source, q.command = "RTM_GETROUTE", "ip route get "+q.shellWords()
+	var index [2]uint32
+	for i, dev := range []string{r.iif, r.oif} {
+		if dev == "" {
+			continue
+		}
+		d, err := deviceByName(dev)
 		if errors.Is(err, unix.ENODEV) {
 			q.add(q.arg, None, fields{"error": "ENODEV"})
 			return nil
@@ -97,9 +145,9 @@ func readRoute(q *query) error {
 		if err != nil {
 			return err
 		}
-		iif = d.index
+		index[i] = d.index
 	}
-	b, err := get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, r.message(iif))
+	b, err := get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, r.message(index[0], index[1], unix.RTM_F_LOOKUP_TABLE))
 	if err != nil {
 		return q.noRoute(r, err)
 	}
@@ -107,15 +155,43 @@ func readRoute(q *query) error {
 	if err != nil {
 		return err
 	}
-	if answer.oif != 0 {
-		d, err := getDevice(answer.oif, nil)
-		if err != nil {
-			return err
-		}
-		answer.fields["dev"] = d.name
+	answer.names(deviceNames{})
+	// What the question was is not of the route.
+	for _, f := range []string{"dst", "from", "iif", "mark", "uid", "tos", "flags", "protocol", "scope", "family"} {
+		delete(answer.fields, f)
 	}
+	r.matched(index[0], index[1], answer.fields)
 	q.add(q.arg, answer.kind, answer.fields)
 	return nil
+}
+
+// shellWords is the argument for a command line.
+func (q *query) shellWords() string {
+	words := strings.Split(q.arg, " ")
+	for i, w := range words {
+		words[i] = shell(w)
+	}
+	return strings.Join(words, " ")
+}
+
+// matched adds which entry of the table the kernel took. It knows since 4.13
+// (RTM_F_FIB_MATCH); where it does not say, nothing is added.
+func (r routeRequest) matched(iif, oif uint32, f fields) {
+	b, err := get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, r.message(iif, oif, unix.RTM_F_LOOKUP_TABLE|unix.RTM_F_FIB_MATCH))
+	if err != nil {
+		return
+	}
+	entry, err := parseRoute(b)
+	if err != nil {
+		return
+	}
+	entry.names(deviceNames{})
+	f["match"] = entry.fields["dst"]
+	for _, name := range []string{"metric", "protocol", "paths", "nexthops", "nhid", "expires"} {
+		if v, ok := entry.fields[name]; ok && f[name] == "" {
+			f[name] = v
+		}
+	}
 }
 
 // noRoute adds the fact for an error (fib_props of net/ipv4/fib_semantics.c,
@@ -127,7 +203,7 @@ func (q *query) noRoute(r routeRequest, err error) error {
 		value = None
 		// A black hole refuses everybody, not only this source or device.
 		plain := routeRequest{dst: r.dst}
-		if _, err := get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, plain.message(0)); errors.Is(err, unix.EINVAL) {
+		if _, err := get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, plain.message(0, 0, unix.RTM_F_LOOKUP_TABLE)); errors.Is(err, unix.EINVAL) {
 			value = "blackhole"
 		}
 	case errors.Is(err, unix.EHOSTUNREACH):
@@ -139,73 +215,42 @@ func (q *query) noRoute(r routeRequest, err error) error {
 	default:
 		return fmt.Errorf("ask for route to %s: %w", q.arg, err)
 	}
-	q.add(q.arg, value, fields{"error": errno(err)})
+	f := fields{"error": errno(err)}
+	if value != None {
+		q.refusedBy(r.dst, value, f)
+	}
+	q.add(q.arg, value, f)
 	return nil
 }
 
-// routeTypes are the names of RTN_* (include/uapi/linux/rtnetlink.h).
-var routeTypes = map[uint8]string{
-	unix.RTN_UNICAST: "unicast", unix.RTN_LOCAL: "local", unix.RTN_BROADCAST: "broadcast",
-	unix.RTN_ANYCAST: "anycast", unix.RTN_MULTICAST: "multicast", unix.RTN_BLACKHOLE: "blackhole",
-	unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit", unix.RTN_THROW: None,
-}
-
-// routeTables are the tables that have a name everywhere.
-var routeTables = map[uint32]string{
-	unix.RT_TABLE_DEFAULT: "default", unix.RT_TABLE_MAIN: "main", unix.RT_TABLE_LOCAL: "local",
-}
-
-// routeAnswer is a route that the kernel gave.
-type routeAnswer struct {
-	kind   string
-	oif    uint32
-	fields fields
-}
-
-// parseRoute reads struct rtmsg and its attributes.
-func parseRoute(b []byte) (routeAnswer, error) {
-	if len(b) < unix.SizeofRtMsg {
-		return routeAnswer{}, errShort
-	}
-	r := routeAnswer{kind: routeTypes[b[7]], fields: fields{}}
-	if r.kind == "" {
-		return r, fmt.Errorf("route of unknown type %d", b[7])
-	}
-	table := uint32(b[4])
-	var bad error
-	err := eachAttr(b, unix.SizeofRtMsg, func(t int, v []byte) {
-		switch t {
-		case unix.RTA_TABLE:
-			if n, ok := u32(v); ok {
-				table = n
-			}
-		case unix.RTA_OIF:
-			r.oif, _ = u32(v)
-		case unix.RTA_GATEWAY:
-			r.address("gateway", v)
-		case unix.RTA_VIA: // struct rtvia: a family and its address
-			if len(v) > 2 {
-				r.address("gateway", v[2:])
-			}
-		case unix.RTA_PREFSRC:
-			r.address("src", v)
-		case unix.RTA_METRICS:
-			bad = eachAttr(v, 0, func(t int, v []byte) {
-				if t == unix.RTAX_MTU {
-					put32(r.fields, "mtu", v)
-				}
-			})
+// refusedBy adds the route that refuses a destination, which the kernel does
+// not tell: the one of that type with the longest prefix around it, where no
+// other table or rule could be it too.
+func (q *query) refusedBy(dst netip.Addr, kind string, f fields) {
+	var found []routeAnswer
+	best := -1
+	err := dumpRoutes(family(dst), func() { found, best = nil, -1 }, func(b []byte) error {
+		if routeType(b[7]) != kind || int(b[1]) < best {
+			return nil
 		}
+		r, err := parseRoute(b)
+		if err != nil || !r.dst.Contains(dst) {
+			return err
+		}
+		if r.dst.Bits() > best {
+			found, best = nil, r.dst.Bits()
+		}
+		if len(found) < 2 {
+			found = append(found, r)
+		}
+		return nil
 	})
-	r.fields["table"] = routeTables[table]
-	if r.fields["table"] == "" {
-		r.fields["table"] = decimal(table)
+	if err != nil || len(found) != 1 {
+		return
 	}
-	return r, errors.Join(err, bad)
-}
-
-func (r *routeAnswer) address(name string, b []byte) {
-	if a := address(b); a.IsValid() {
-		r.fields[name] = a.String()
+	rules, err := listRules(family(dst))
+	if err != nil || slices.ContainsFunc(rules, func(r rule) bool { return r.action == kind }) {
+		return
 	}
+	f["match"], f["table"] = found[0].fields["dst"], found[0].fields["table"]
 }

@@ -16,11 +16,11 @@ const maxSockets = 4096
 
 // socket is what is known of one TCP or UDP socket.
 type socket struct {
-	local      netip.AddrPort
-	state      uint8
-	recvQ      uint32
-	sendQ      uint32
-	uid, inode uint32
+	local, peer netip.AddrPort
+	state       uint8
+	recvQ       uint32
+	sendQ       uint32
+	uid, inode  uint32
 	// diag says that sock_diag told of it; hasMem and hasDrops that it also
 	// told of buffers and drops.
 	diag, hasMem, hasDrops      bool
@@ -52,20 +52,70 @@ var stateNames = []string{
 // sockets that are bound and nothing else.
 const allStates = 1<<(tcpNewSynRecv+1) - 2
 
+// most keeps those of many that come first, in bounded memory.
+type most[T any] struct {
+	keep    int
+	compare func(a, b T) int
+	// list is sorted up to keep once it has been cut.
+	list []T
+	full bool
+	// left is how many were left out.
+	left int
+}
+
+// skips says whether as many as are kept come before v, and leaves it out.
+func (m *most[T]) skips(v T) bool {
+	if !m.full || m.compare(v, m.list[m.keep-1]) < 0 {
+		return false
+	}
+	m.left++
+	return true
+}
+
+// offer takes v unless it is skipped.
+func (m *most[T]) offer(v T) {
+	if m.skips(v) {
+		return
+	}
+	m.list = append(m.list, v)
+	if len(m.list) >= 2*m.keep {
+		m.cut()
+	}
+}
+
+// cut sorts what there is and leaves out what is too much.
+func (m *most[T]) cut() []T {
+	slices.SortStableFunc(m.list, m.compare)
+	if over := len(m.list) - m.keep; over >= 0 {
+		m.left += over
+		m.full = m.keep > 0
+		clear(m.list[m.keep:])
+		m.list = m.list[:m.keep]
+	}
+	return m.list
+}
+
+// byWeight puts the sockets with the highest weight first.
+func byWeight(keep int, weight func(*socket) uint64) *most[socket] {
+	return &most[socket]{keep: keep, compare: func(a, b socket) int {
+		return cmp.Or(cmp.Compare(weight(&b), weight(&a)), a.local.Compare(b.local))
+	}}
+}
+
 // readListeners gives the listeners of TCP; the value is recv_q, how many
 // connections wait to be accepted.
 func readListeners(q *query) error {
 	q.command = "ss -ltn"
-	var list []socket
+	list := byWeight(maxSockets, func(s *socket) uint64 { return uint64(s.recvQ) })
 	err := q.sockets(unix.IPPROTO_TCP, 1<<tcpListen, func(s *socket) {
 		if s.state == tcpListen {
-			list = append(list, *s)
+			list.offer(*s)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	q.list(list, func(s *socket) uint64 { return uint64(s.recvQ) }, func(s *socket) {
+	q.list(list, func(s *socket) {
 		f := s.fields()
 		if s.diag { // /proc/net/tcp does not tell the backlog
 			f["backlog"] = decimal(s.sendQ)
@@ -78,12 +128,12 @@ func readListeners(q *query) error {
 // readUDP gives the UDP sockets; the value is how many datagrams they lost.
 func readUDP(q *query) error {
 	q.command = "ss -uanm"
-	var list []socket
-	err := q.sockets(unix.IPPROTO_UDP, allStates, func(s *socket) { list = append(list, *s) })
+	list := byWeight(maxSockets, func(s *socket) uint64 { return uint64(s.drops)<<32 + uint64(s.recvQ) })
+	err := q.sockets(unix.IPPROTO_UDP, allStates, func(s *socket) { list.offer(*s) })
 	if err != nil {
 		return err
 	}
-	q.list(list, func(s *socket) uint64 { return uint64(s.drops)<<32 + uint64(s.recvQ) }, func(s *socket) {
+	q.list(list, func(s *socket) {
 		f := s.fields()
 		f["wmem"] = decimal(s.sendQ)
 		if s.hasDrops {
@@ -97,17 +147,18 @@ func readUDP(q *query) error {
 	return nil
 }
 
-// list adds the sockets, those with the highest weight first.
-func (q *query) list(list []socket, weight func(*socket) uint64, add func(*socket)) {
-	slices.SortStableFunc(list, func(a, b socket) int {
-		return cmp.Or(cmp.Compare(weight(&b), weight(&a)), a.local.Compare(b.local))
-	})
-	shown := min(len(list), maxSockets)
-	for i := range list[:shown] {
+// list adds the sockets and says how many are left out.
+func (q *query) list(m *most[socket], add func(*socket)) {
+	list := m.cut()
+	for i := range list {
 		add(&list[i])
 	}
-	if left := len(list) - shown; left > 0 {
-		q.missing(fmt.Sprintf("%d more sockets are left out", left))
+	q.leftOut(m.left)
+}
+
+func (q *query) leftOut(n int) {
+	if n > 0 {
+		q.missing(fmt.Sprintf("%d more sockets are left out", n))
 	}
 }
 

@@ -1,0 +1,180 @@
+//go:build root
+
+package fact
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/whydrop/whydrop/internal/netns"
+	"github.com/whydrop/whydrop/internal/testkit"
+	"github.com/whydrop/whydrop/record"
+)
+
+// The tests that use this file compare facts with what other programs say of
+// the same thing, by code of their own, in a namespace where nothing happens
+// meanwhile.
+
+// object is what a program says of one thing, on one level.
+type object = map[string]string
+
+// sh runs a program in the namespace of the thread.
+func sh(t *testing.T, line string) {
+	t.Helper()
+	if err := command(line); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func command(line string) error {
+	words := strings.Fields(line)
+	if words[0] == "ip" || words[0] == "tc" {
+		if err := testkit.Iproute2(words[0]); err != nil {
+			return err
+		}
+	}
+	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", line, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// can runs a program that needs a part of the kernel which one without modules
+// may have been built without; the kernels of the machines, which load them,
+// must have it.
+func can(t *testing.T, line string) bool {
+	t.Helper()
+	err := command(line)
+	if err == nil {
+		return true
+	}
+	if _, statErr := os.Stat("/proc/modules"); !errors.Is(statErr, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	t.Logf("this kernel was built without: %v", err)
+	return false
+}
+
+// objects reads the JSON of a program.
+func objects(t *testing.T, line string) []map[string]any {
+	t.Helper()
+	words := strings.Fields(line)
+	if words[0] == "ip" || words[0] == "tc" {
+		must(t, testkit.Iproute2(words[0]))
+	}
+	out, err := exec.Command(words[0], words[1:]...).Output()
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	var list []map[string]any
+	d := json.NewDecoder(bytes.NewReader(out))
+	d.UseNumber()
+	if len(bytes.TrimSpace(out)) > 0 {
+		if err := d.Decode(&list); err != nil {
+			t.Fatalf("%s: %v\n%s", line, err, out)
+		}
+	}
+	return list
+}
+
+// flat brings an object to one level: the members of one inside it follow its
+// name and _, lists are put together by spaces, true and null are 1, false
+// is 0.
+func flat(v map[string]any) object {
+	out := object{}
+	var walk func(name string, v any)
+	walk = func(name string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, inner := range v {
+				walk(strings.TrimPrefix(name+"_"+k, "_"), inner)
+			}
+		case []any:
+			var list []string
+			for _, e := range v {
+				if m, ok := e.(map[string]any); ok {
+					walk(name, m)
+					continue
+				}
+				list = append(list, fmt.Sprint(e))
+			}
+			if len(list) > 0 {
+				out[name] = strings.Join(list, " ")
+			}
+		case bool:
+			out[name] = bit(v)
+		case nil:
+			out[name] = "1"
+		default:
+			out[name] = fmt.Sprint(v)
+		}
+	}
+	walk("", v)
+	return out
+}
+
+// rename gives a member another name, if it is there.
+func rename(o object, from, to string) {
+	if v, ok := o[from]; ok {
+		delete(o, from)
+		o[to] = v
+	}
+}
+
+// without takes away members, each for the reason that stands behind it.
+func without(o object, reasons map[string]string) object {
+	o = maps.Clone(o)
+	for name := range reasons {
+		delete(o, name)
+	}
+	return o
+}
+
+// sameSets fails where two lists do not have the same objects, in any order.
+func sameSets(t *testing.T, what string, tool, got []object) {
+	t.Helper()
+	lines := func(list []object) []string {
+		var out []string
+		for _, o := range list {
+			var w []string
+			for _, k := range slices.Sorted(maps.Keys(o)) {
+				w = append(w, k+"="+o[k])
+			}
+			out = append(out, strings.Join(w, " | "))
+		}
+		slices.Sort(out)
+		return out
+	}
+	if d := gocmp.Diff(lines(tool), lines(got)); d != "" {
+		t.Errorf("%s: - the other program, + whydrop\n%s", what, d)
+	}
+}
+
+// valueAnd is a fact as an object with its value under a name.
+func valueAnd(f record.Fact, name string) object {
+	o := maps.Clone(f.Fields)
+	if o == nil {
+		o = object{}
+	}
+	o[name] = f.Value
+	return o
+}
+
+// hostNamespace runs fn in the namespace of the host.
+func hostNamespace(fn func() error) error { return netns.Do("/proc/self/ns/net", fn) }
+
+func recordRequest(kind, arg string) record.FactRequest {
+	return record.FactRequest{Kind: kind, Arg: arg}
+}
