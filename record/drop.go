@@ -76,7 +76,9 @@ type NetNS struct {
 	// Inode is the number in /proc/PID/ns/net; 0 where the packet had
 	// neither a device nor a socket to tell.
 	Inode uint32 `json:"inode"`
-	// Name is the name under /run/netns, "host" for that of PID 1, or empty.
+	// Name is the name under /run/netns, "host" for that of PID 1, "own" where
+	// that is not known, that of the container, pod or unit in it, or empty.
+	// Only the last has a slash: docker/ID, pod/UID, unit/NAME.
 	Name string `json:"name,omitempty"`
 }
 

@@ -12,8 +12,8 @@ type Ledger struct {
 // counters tell.
 type StationLoss struct {
 	Station Station `json:"station"`
-	// Explained has a cause, Unexplained has none. Frees that are normal are
-	// in neither.
+	// Explained has a cause, Unexplained has none: they are the drops of the
+	// findings at the station. Frees that are normal are in neither.
 	Explained   uint64 `json:"explained"`
 	Unexplained uint64 `json:"unexplained"`
 }
@@ -40,7 +40,8 @@ type LedgerEntry struct {
 	Device  Device  `json:"device,omitzero"`
 	Object  string  `json:"object,omitempty"`
 	Delta   uint64  `json:"delta"`
-	// Drops are those seen that raise the counter.
+	// Drops are those seen that raise the counter. Of drops that may have raised
+	// it (a kernel without reasons does not tell) they are as many as it needs.
 	Drops    uint64   `json:"drops"`
 	Relation Relation `json:"relation"`
 	// Why says why the two may differ; empty where they are equal or nothing
@@ -48,6 +49,13 @@ type LedgerEntry struct {
 	Why string `json:"why,omitempty"`
 	// Closed says that nothing is left open: the two are equal, or the
 	// difference is explained by Why or by the findings in ExplainedBy.
-	Closed      bool     `json:"closed"`
+	Closed bool `json:"closed"`
+	// ExplainedBy names the causes of the findings that account for the delta,
+	// or for the drops that raise it; CauseNotKnown is among them where one has
+	// no cause.
 	ExplainedBy []string `json:"explained_by"`
+	// Chain is the same number for entries that count the same packets and moved
+	// by as much, such as Udp.SndbufErrors, Ip.OutDiscards and qdisc.drops; 0 for
+	// those without such others. Never add up a chain.
+	Chain int `json:"chain,omitempty"`
 }

@@ -53,6 +53,7 @@ type app struct {
 
 	json  bool
 	quiet bool
+	ascii bool
 	color string
 }
 
@@ -111,6 +112,11 @@ It needs root, or the capabilities CAP_BPF, CAP_PERFMON, CAP_SYSLOG and
 CAP_NET_ADMIN; "whydrop doctor" says what this host allows. It changes
 nothing, and nothing of it stays behind when it ends, however it ends.
 
+Network namespaces are all looked at that can be entered. --netns takes a name
+under /run/netns, "host", "all", the number of a process (of its namespace), an
+inode as net:[4026531840] or 4026531840, or the name that whydrop prints where a
+namespace has none: docker/4f1d0c5a9b3e, pod/3f2a1b4c, unit/nginx.service.
+
 Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
 3 nothing can be watched here; 4 ran, but what it says is incomplete.`)
 	c.SilenceErrors, c.SilenceUsage = true, true
@@ -130,7 +136,7 @@ Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
 	}
 	c.SetHelpCommand(helpCommand(c))
 	diagnose := a.diagnoseCommand()
-	c.AddCommand(diagnose, a.watchCommand(), a.recordCommand(), a.doctorCommand(),
+	c.AddCommand(diagnose, a.watchCommand(), a.countersCommand(), a.recordCommand(), a.doctorCommand(),
 		a.labCommand(), a.explainCommand(), a.knowledgeCommand(), a.versionCommand())
 	return c
 }

@@ -55,7 +55,7 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 		t.Fatalf("exit status %d: %s", r.code, r.err)
 	}
 	for _, word := range []string{
-		"diagnose", "watch", "record", "doctor", "lab", "explain", "knowledge", "version",
+		"diagnose", "watch", "counters", "record", "doctor", "lab", "explain", "knowledge", "version",
 		"--duration", "--json", "--interface", "--reason", "--netns", "--fail-on", "--color",
 		"CAP_BPF", "Exit status",
 	} {
@@ -192,6 +192,9 @@ func TestFilterOfFile(t *testing.T) {
 		{"--reason", "NO_SOCKET", 0},
 		{"--netns", "host", 174},
 		{"--netns", "4026531833", 174},
+		{"--netns", "net:[4026531833]", 174},
+		{"--netns", "all", 174},
+		{"--netns", "net:[4026531834]", 0},
 		{"--netns", "blue", 0},
 	} {
 		hint := "matches " + c.flag + " " + c.value

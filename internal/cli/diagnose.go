@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +63,7 @@ applied.`,
 	}
 	w.filterFlags(c)
 	w.readFlags(c)
+	a.asciiFlag(c)
 	c.Flags().DurationVar(&w.duration, "duration", 10*time.Second, "how long to watch")
 	c.Flags().StringVar(&failOn, "fail-on", "", "exit with 1 on a finding of this `class` or worse: fault, capacity or policy")
 	return c
@@ -202,7 +202,7 @@ func filterInterval(iv record.Interval, f observe.Filter) record.Interval {
 func (a *app) verdict(o *record.Observation, k *diagnose.Knowledge, all bool, fail record.Class) error {
 	d := diagnose.Run(o, k, diagnose.Options{All: all})
 	if !slices.ContainsFunc(d.Findings, func(f record.Finding) bool { return f.Class.Shown() }) {
-		d.Counters = append(d.Counters, sinceBoot(o.Counters, k)...)
+		d.Counters = append(d.Counters, diagnose.SinceBoot(o.Counters, k)...)
 	}
 	var err error
 	if a.json {
@@ -217,21 +217,6 @@ func (a *app) verdict(o *record.Observation, k *diagnose.Knowledge, all bool, fa
 		return &exitError{code: exitFinding}
 	}
 	return partial(d.Accounting)
-}
-
-// sinceBoot are the counters of loss that did not move and are not 0, the
-// greatest first.
-func sinceBoot(cs []record.Counter, k *diagnose.Knowledge) []record.Counter {
-	var out []record.Counter
-	for _, c := range cs {
-		m, ok := k.Counter(c.Name)
-		if ok && m.Kind == "loss" && c.Delta == 0 && c.After > 0 {
-			c.Station, c.ExplainedBy = string(m.Station), []string{}
-			out = append(out, c)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b record.Counter) int { return cmp.Compare(b.After, a.After) })
-	return out
 }
 
 // countdown shows on a terminal how long it still takes; the returned

@@ -159,6 +159,9 @@ func checkLab(t *testing.T, d record.Diagnosis, want lab.Expectation, truth lab.
 	for _, problem := range mismatchedCause(labResult{Truth: truth.Drops, Diagnosis: d}, want) {
 		t.Error(problem)
 	}
+	for _, problem := range openLedger(d.Ledger) {
+		t.Error(problem)
+	}
 	for _, f := range d.Findings {
 		if slices.Contains(want.Forbidden, f.Cause) {
 			t.Errorf("found %s, which only looks like it", f.Cause)
@@ -185,6 +188,9 @@ func evidenceOf(o record.Observation, d record.Diagnosis) string {
 	}
 	for _, f := range o.Facts {
 		fmt.Fprintf(&b, "%s %s: %s %q %v %s\n", f.Kind, f.Request, f.Name, f.Value, f.Fields, f.Missing)
+	}
+	for _, e := range d.Ledger.Entries {
+		fmt.Fprintf(&b, "ledger %s +%d, %d drops, %s, closed %v, %s %v\n", e.Counter, e.Delta, e.Drops, e.Relation, e.Closed, e.Why, e.ExplainedBy)
 	}
 	for _, f := range d.Findings {
 		fmt.Fprintf(&b, "found %s %s: %d by %s, %q\n  unchecked %q, next %q\n", f.Confidence, f.Cause, f.Drops, f.LostBy, f.Title, f.Unchecked, f.Next)

@@ -35,7 +35,7 @@ func (w *watching) filterFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringSliceVarP(&w.filter.Interfaces, "interface", "i", nil, "only drops on this `device`; may be repeated")
 	f.StringSliceVar(&w.filter.Reasons, "reason", nil, "only drops for this `reason`, as the kernel names it; may be repeated")
-	f.StringSliceVar(&w.filter.NetNS, "netns", nil, "only drops in this network `namespace`: a name, \"host\", a PID or an inode number")
+	f.StringSliceVar(&w.filter.NetNS, "netns", nil, "only this network `namespace`, see whydrop --help; may be repeated")
 }
 
 func (w *watching) readFlags(c *cobra.Command) {
@@ -102,7 +102,7 @@ func checkDurations(named map[string]time.Duration) error {
 
 // style decides how out is printed on.
 func (a *app) style(all bool) report.Style {
-	s := report.Style{Width: 80, All: all, Quiet: a.quiet}
+	s := report.Style{Width: 80, All: all, Quiet: a.quiet, ASCII: a.ascii}
 	terminal := false
 	if f, ok := a.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		terminal = true
@@ -133,6 +133,9 @@ var builtIn = sync.OnceValues(func() (*diagnose.Knowledge, error) { return loade
 
 // loadTriage reads as much of it as classing drops needs.
 func loadTriage() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadTriage) }
+
+// loadCounters reads the catalogue of counters.
+func loadCounters() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadCounters) }
 
 func loaded(load func(fs.FS) (*diagnose.Knowledge, error)) (*diagnose.Knowledge, error) {
 	k, err := load(knowledge.FS)

@@ -298,6 +298,23 @@ func mismatch(r labResult, counts []record.Count, want lab.Expectation) []string
 	if want.Cause != "" {
 		list = append(list, mismatchedCause(r, want)...)
 	}
+	return append(list, openLedger(r.Diagnosis.Ledger)...)
+}
+
+// openLedger lists what a ledger leaves open: counters that moved by another
+// number than the drops that raise them, without a reason, and loss without a
+// cause.
+func openLedger(l record.Ledger) (list []string) {
+	for _, e := range l.Entries {
+		if !e.Closed {
+			list = append(list, fmt.Sprintf("ledger: %s +%d, %d drops", e.Counter, e.Delta, e.Drops))
+		}
+	}
+	for _, s := range l.Stations {
+		if s.Unexplained > 0 {
+			list = append(list, fmt.Sprintf("%d lost at %s without a cause", s.Unexplained, s.Station))
+		}
+	}
 	return list
 }
 

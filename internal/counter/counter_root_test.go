@@ -17,12 +17,12 @@ import (
 	"github.com/whydrop/whydrop/record"
 )
 
-// find returns the only counter of that name and device.
+// find returns the only counter of that name and device that is a whole.
 func find(t testing.TB, counters []record.Counter, name string, device uint32) record.Counter {
 	t.Helper()
 	var found []record.Counter
 	for _, c := range counters {
-		if c.Name == name && c.Device.Index == device {
+		if c.Name == name && c.Device.Index == device && c.Object == "" {
 			found = append(found, c)
 		}
 	}

@@ -22,6 +22,9 @@ type key struct {
 // since: with a new device, or because it shows the counter only once it is
 // not 0. Otherwise nothing is known of the time before, and Before is After.
 //
+// The total of a kind of sockets (udp.drops) begins with what those lost that
+// are still there: a socket takes its number along when it is closed.
+//
 // Delta is 0 where a counter went back: a driver or a qdisc was set up anew,
 // or a counter of 32 bits (softnet, qdisc, nf_conntrack, rt_cache) overflowed;
 // and for a level.
@@ -34,6 +37,7 @@ func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
 	}
 	// Without the list of devices none can be called new.
 	devicesKnown := before.whole(linkSource)
+	closed := closedSockets(before, after)
 	counters := make([]record.Counter, 0, len(after.Values))
 	for _, v := range after.Values {
 		c := record.Counter{
@@ -44,8 +48,12 @@ func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
 		switch {
 		case ok:
 			c.Before = value
+			if v.Object == "" {
+				c.Before -= min(value, closed[v.Name])
+			}
 		case v.Device.Index != 0 && devicesKnown && !known[v.Device.Index]:
 		case hiddenAtZero(v.Name) && before.whole(v.Source):
+		case isSocket(v) && before.sawSockets(v, old):
 		default:
 			c.Before = v.Value
 		}
@@ -57,10 +65,12 @@ func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
 	return counters
 }
 
-// hiddenAtZero says whether the kernel shows a counter only once it is not 0:
-// the numbers of ICMP messages by type (net/ipv4/proc.c, icmpmsg_put;
-// net/ipv6/proc.c, snmp6_seq_show_icmpv6msg).
+// hiddenAtZero says whether a counter is there only once it is not 0: the
+// kernel shows the numbers of ICMP messages by type so (net/ipv4/proc.c,
+// icmpmsg_put; net/ipv6/proc.c, snmp6_seq_show_icmpv6msg), and of what is many
+// for each device the zeros are left out.
 func hiddenAtZero(name string) bool {
 	return strings.HasPrefix(name, "IcmpMsg.") ||
-		strings.HasPrefix(name, "Icmp6.InType") || strings.HasPrefix(name, "Icmp6.OutType")
+		strings.HasPrefix(name, "Icmp6.InType") || strings.HasPrefix(name, "Icmp6.OutType") ||
+		strings.HasPrefix(name, "dev_snmp6.") || strings.HasPrefix(name, "interrupts.")
 }

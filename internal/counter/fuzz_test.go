@@ -1,7 +1,6 @@
 package counter
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,104 +16,6 @@ func wellFormed(t *testing.T, values []Value, source string) {
 			t.Errorf("%+v", v)
 		}
 	}
-}
-
-func FuzzParseTables(f *testing.F) {
-	for _, name := range []string{"snmp-6.18", "snmp-3.10", "netstat-6.18"} {
-		f.Add(load(f, name))
-	}
-	for _, text := range []string{"", "A:", "A: b\nA: -1\n", "A:\nA:\n", "A: b\nC: d\nA: 1\n", ":\n:\n", "A: b\r\nA: 1\r\n"} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		values, _ := parseTables(text, "x")
-		wellFormed(t, values, "x")
-		for _, v := range values {
-			if !bytes.Contains(text, strconv.AppendUint(nil, v.Value, 10)) {
-				t.Errorf("%s %d is not in the text", v.Name, v.Value)
-			}
-			if v.Name == "Tcp.CurrEstab" {
-				t.Error("a level is reported as a counter")
-			}
-		}
-	})
-}
-
-func FuzzParsePairs(f *testing.F) {
-	f.Add(load(f, "snmp6-6.18"))
-	f.Add(load(f, "xfrm_stat-6.18"))
-	for _, text := range []string{"", "6 6\n", "a6b -\n", "a6b\t1\n", "x 1 2\n", "Ip6A 18446744073709551615\nIp6B 18446744073709551616\n"} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		six, err6 := parseSNMP6(text, "x")
-		wellFormed(t, six, "x")
-		xfrm, err := parseXfrm(text, "x")
-		wellFormed(t, xfrm, "x")
-		if len(six) != len(xfrm) || (err == nil) != (err6 == nil) {
-			t.Fatalf("%d and %d values, %v and %v", len(six), len(xfrm), err6, err)
-		}
-		for i, v := range six {
-			if v.Value != xfrm[i].Value || !bytes.Contains(text, strconv.AppendUint(nil, v.Value, 10)) {
-				t.Errorf("%s %d is not in the text", v.Name, v.Value)
-			}
-		}
-	})
-}
-
-func FuzzParseSoftnet(f *testing.F) {
-	for _, name := range []string{"softnet_stat-10columns", "softnet_stat-11columns", "softnet_stat-13columns", "softnet_stat-6.18"} {
-		f.Add(load(f, name))
-	}
-	f.Add([]byte("\n"))
-	f.Add([]byte("1 2 3 4 5 6 7 8 9\n"))
-	f.Add([]byte("ffffffff ffffffff ffffffff 0 0 0 0 0 0 ffffffff ffffffff 0 ffffffff\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		values, err := parseSoftnetValues(text, "x")
-		wellFormed(t, values, "x")
-		if err != nil {
-			if len(values) > 0 {
-				t.Errorf("%d values beside the error %v", len(values), err)
-			}
-			return
-		}
-		cpus, err := parseSoftnet(text, "x")
-		if err != nil || len(cpus) != bytes.Count(text, []byte("\n")) {
-			t.Errorf("%d CPUs of %d lines, %v", len(cpus), bytes.Count(text, []byte("\n")), err)
-		}
-		for _, v := range values {
-			if v.Value > uint64(len(cpus))<<32 {
-				t.Errorf("%s %d for %d CPUs", v.Name, v.Value, len(cpus))
-			}
-		}
-	})
-}
-
-func FuzzParseStat(f *testing.F) {
-	for _, name := range []string{"rt_cache-6.18", "arp_cache-3.10", "nf_conntrack-4.19"} {
-		f.Add(load(f, name))
-	}
-	for _, text := range []string{"", "\n", "a\n", "entries\n1\n", "a b\n1 2 3\n", "a\nffffffffffffffff\n1\n"} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		values, err := parsePerCPU(text, "/proc/net/stat/x")
-		wellFormed(t, values, "/proc/net/stat/x")
-		if err != nil && len(values) > 0 {
-			t.Errorf("%d values beside the error %v", len(values), err)
-		}
-		// A table of twice the lines has twice the sums.
-		head, rows, _ := bytes.Cut(text, []byte("\n"))
-		double, derr := parsePerCPU(bytes.Join([][]byte{head, append(bytes.Clone(rows), rows...)}, []byte("\n")), "/proc/net/stat/x")
-		if err != nil || derr != nil {
-			return
-		}
-		for i, v := range values {
-			if double[i].Value != 2*v.Value {
-				t.Errorf("%s: %d of one table, %d of two", v.Name, v.Value, double[i].Value)
-			}
-		}
-	})
 }
 
 func FuzzParseLinks(f *testing.F) {
@@ -172,13 +73,13 @@ func FuzzParseQdiscs(f *testing.F) {
 		// No device has lost more than all its qdiscs say together.
 		most := map[uint32]uint64{}
 		for _, m := range messages {
-			if q, err := parseQdisc(m); err == nil {
-				most[q.device] += q.queue.drops
+			if q, err := decodeQdisc(m, newXparser()); err == nil {
+				most[q.device] += q.stats.drops
 			}
 		}
 		lost := map[uint32]uint64{}
 		for _, v := range values {
-			if v.Name == "qdisc.drops" || v.Name == "clsact.drops" {
+			if v.Object == "" && (v.Name == "qdisc.drops" || v.Name == "clsact.drops") {
 				lost[v.Device.Index] += v.Value
 			}
 		}

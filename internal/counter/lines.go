@@ -51,32 +51,13 @@ func add(a, b uint64) (uint64, error) {
 	return sum, nil
 }
 
-// parsePairs makes counters of lines of a name and a number. rename gives the
-// counter's name and the command that shows it.
-func parsePairs(text []byte, source string, rename func(string) (name, command string)) ([]Value, error) {
-	var values []Value
-	var cut error
-	var errs []error
-	for line := range lines(text, &cut) {
-		f := bytes.Fields(line)
-		if len(f) == 0 {
-			continue
-		}
-		if len(f) != 2 {
-			errs = append(errs, fmt.Errorf("line %q: %d words, want a name and a number", clip(line), len(f)))
-			continue
-		}
-		v, ok, err := parseCount(f[1])
-		if err != nil {
-			errs = append(errs, fmt.Errorf("counter %q: %w", clip(f[0]), err))
-		}
-		if !ok {
-			continue
-		}
-		name, command := rename(string(f[0]))
-		values = append(values, Value{Name: name, Value: v, Source: source, Command: command})
+// parseErrors is parseError for a list and one more; without any it needs no
+// memory.
+func parseErrors(source string, errs []error, last error) error {
+	if len(errs) == 0 && last == nil {
+		return nil
 	}
-	return values, parseError(source, append(errs, cut)...)
+	return parseError(source, append(errs, last)...)
 }
 
 // parseError wraps what was wrong with a source, or is nil. A file that is no

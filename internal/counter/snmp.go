@@ -5,86 +5,100 @@ import (
 	"fmt"
 )
 
-// parseTables makes counters of /proc/net/snmp or /proc/net/netstat
-// (net/ipv4/proc.c): a line of names and a line of numbers for each table,
-// both beginning with the table's name and a colon. A table may come several
-// times: IcmpMsg has at most 16 columns at once.
+// parseTables makes values of /proc/net/snmp or /proc/net/netstat.
 func parseTables(text []byte, source string) ([]Value, error) {
-	// A host of today has about 300.
-	values := make([]Value, 0, 320)
+	s := sheet{source: source, command: nstat(source)}
+	err := scanTables(&s, text)
+	return s.all(), err
+}
+
+// nstat is the command that shows a counter of a file that nstat reads. It
+// leaves out the levels of Ip and Tcp (iproute2, misc/nstat.c,
+// useless_numbers).
+func nstat(source string) func(table, field string, level bool) string {
+	return func(table, field string, level bool) string {
+		if level && (table == "Ip" || table == "Tcp") {
+			return "grep " + table + ": " + source
+		}
+		name := table + field
+		for i := range len(name) {
+			if !isWordByte(name[i]) {
+				return "nstat -az " + quote(name)
+			}
+		}
+		return "nstat -az " + name
+	}
+}
+
+// scanTables parses a line of names and a line of numbers for each table,
+// both beginning with the table's name and a colon (net/ipv4/proc.c). A table
+// may come several times: IcmpMsg has at most 16 columns at once.
+func scanTables(s *sheet, text []byte) error {
+	s.begin(text)
 	var cut error
 	var errs []error
 	var table, names []byte
-	orphan := func() {
-		if table != nil {
-			errs = append(errs, fmt.Errorf("table %q has names but no values", clip(table)))
-		}
-	}
 	for line := range lines(text, &cut) {
-		if len(bytes.TrimSpace(line)) == 0 {
+		if w, _ := word(line); len(w) == 0 {
 			continue
 		}
-		prefix, rest, ok := bytes.Cut(line, []byte{':'})
+		colon := bytes.IndexByte(line, ':')
 		switch {
-		case !ok || len(prefix) == 0:
+		case colon <= 0:
 			errs = append(errs, fmt.Errorf("line %q names no table", clip(line)))
-		case table != nil && bytes.Equal(table, prefix):
-			var err error
-			values, err = appendTable(values, string(table), names, rest, source)
-			errs = append(errs, err)
+		case table != nil && bytes.Equal(table, line[:colon]):
+			if err := s.tableRow(table, names, line[colon+1:]); err != nil {
+				errs = append(errs, err)
+			}
 			table = nil
 		default:
-			orphan()
-			table, names = prefix, rest
+			if table != nil {
+				errs = append(errs, orphan(table))
+			}
+			table, names = line[:colon], line[colon+1:]
 		}
 	}
-	orphan()
-	return values, parseError(source, append(errs, cut)...)
+	if table != nil {
+		errs = append(errs, orphan(table))
+	}
+	return parseErrors(s.source, errs, cut)
 }
 
-// appendTable adds the counters of one table.
-func appendTable(values []Value, table string, names, numbers []byte, source string) ([]Value, error) {
-	n, v := bytes.Fields(names), bytes.Fields(numbers)
-	if len(n) != len(v) {
-		return values, fmt.Errorf("table %q: %d names but %d values", clip([]byte(table)), len(n), len(v))
-	}
-	var errs []error
-	for i := range n {
-		field := string(n[i])
-		if isLevel(table, field) {
-			continue
-		}
-		count, ok, err := parseCount(v[i])
-		if err != nil {
-			errs = append(errs, fmt.Errorf("counter %s.%s: %w", table, field, err))
-		}
-		if ok {
-			values = append(values, Value{
-				Name: table + "." + field, Value: count, Source: source,
-				Command: "nstat -az " + quote(table+field),
-			})
-		}
-	}
-	if len(errs) > 0 {
-		return values, errs[0]
-	}
-	return values, nil
+func orphan(table []byte) error {
+	return fmt.Errorf("table %q has names but no values", clip(table))
 }
 
-// isLevel says whether a column of the two-line tables is no counter: a
-// setting, or a number of connections now (net/ipv4/proc.c, snmp_seq_show and
-// snmp4_tcp_list; net/mptcp/mib.c).
-func isLevel(table, field string) bool {
-	switch table {
-	case "Ip":
-		return field == "Forwarding" || field == "DefaultTTL"
-	case "Tcp":
-		switch field {
-		case "RtoAlgorithm", "RtoMin", "RtoMax", "MaxConn", "CurrEstab":
-			return true
+// tableRow adds the values of one table: all of them, but those that are no
+// numbers, or none.
+func (s *sheet) tableRow(table, names, numbers []byte) error {
+	begin, n, v := s.n, names, numbers
+	var failed error
+	for {
+		var name, number []byte
+		name, n = word(n)
+		number, v = word(v)
+		if len(name) == 0 || len(number) == 0 {
+			if len(name) != len(number) {
+				s.n = begin
+				return fmt.Errorf("table %q: %d names but %d values", clip(table), countWords(names), countWords(numbers))
+			}
+			return failed
 		}
-	case "MPTcpExt":
-		return field == "MPCurrEstab"
+		if err := s.number(table, name, number); err != nil && failed == nil {
+			failed = err
+		}
 	}
-	return false
+}
+
+// number adds a value, unless it is below 0.
+func (s *sheet) number(table, field, text []byte) error {
+	v, ok := decimal(text)
+	if ok {
+		s.put(table, field, whole, v)
+		return nil
+	}
+	if err := decimalError(text); err != nil {
+		return fmt.Errorf("counter %q: %w", string(clip(table))+"."+string(clip(field)), err)
+	}
+	return nil
 }

@@ -1,21 +1,23 @@
 package counter
 
-import "strings"
+import "bytes"
 
-// parseSNMP6 makes counters of /proc/net/snmp6 (net/ipv6/proc.c): a line for
-// each, whose name begins with its table.
+// parseSNMP6 makes values of /proc/net/snmp6.
 func parseSNMP6(text []byte, source string) ([]Value, error) {
-	return parsePairs(text, source, func(name string) (string, string) {
-		return splitSNMP6(name), "nstat -az " + quote(name)
-	})
+	s := sheet{source: source, table: []byte("snmp6"), command: nstat(source)}
+	err := scanSNMP6(&s, text)
+	return s.all(), err
 }
 
-// splitSNMP6 puts a dot behind the name of the table: Ip6, Icmp6, Udp6,
-// UdpLite6, or whatever else ends with the first 6.
-func splitSNMP6(name string) string {
-	i := strings.IndexByte(name, '6')
-	if i <= 0 || i == len(name)-1 {
-		return "snmp6." + name
-	}
-	return name[:i+1] + "." + name[i+1:]
+// scanSNMP6 parses a line for each counter, whose name begins with its table
+// (net/ipv6/proc.c): Ip6, Icmp6, Udp6, UdpLite6, or whatever else ends with
+// the first 6.
+func scanSNMP6(s *sheet, text []byte) error {
+	return scanPairs(s, text, func(s *sheet, name []byte) (table, field []byte) {
+		i := bytes.IndexByte(name, '6')
+		if i <= 0 || i == len(name)-1 {
+			return s.table, name
+		}
+		return name[:i+1], name[i+1:]
+	})
 }

@@ -1,7 +1,6 @@
 package counter
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,7 +9,7 @@ import (
 )
 
 func TestParseTables(t *testing.T) {
-	values, err := parseTables(load(t, "snmp-3.10"), "/proc/net/snmp")
+	values, err := parseTables(load(t, "proc/reconstructed-3.10/snmp"), "/proc/net/snmp")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,8 +24,16 @@ func TestParseTables(t *testing.T) {
 	}
 	for _, v := range values {
 		switch v.Name {
-		case "Ip.Forwarding", "Ip.DefaultTTL", "Tcp.RtoAlgorithm", "Tcp.RtoMin", "Tcp.RtoMax", "Tcp.MaxConn", "Tcp.CurrEstab":
-			t.Errorf("%s is no counter", v.Name)
+		case "Ip.Forwarding", "Ip.DefaultTTL", "Tcp.RtoAlgorithm", "Tcp.RtoMin", "Tcp.RtoMax", "Tcp.CurrEstab":
+			if !v.Level {
+				t.Errorf("%s is a level", v.Name)
+			}
+		case "Tcp.MaxConn":
+			t.Errorf("%+v, and it was -1", v)
+		default:
+			if v.Level {
+				t.Errorf("%s is a counter", v.Name)
+			}
 		}
 	}
 }
@@ -82,104 +89,42 @@ func TestParsePairs(t *testing.T) {
 		"New6Thing 9\nplain 10\n6x 11\nIp6 12\nIp6Level -3\n\nUdp6NoPorts x\nUdp6NoPorts\n"
 	values, err := parseSNMP6([]byte(text), "/proc/net/snmp6")
 	check(t, values, err, "Ip6.InNoRoutes 5, Icmp6.InErrors 6, UdpLite6.RcvbufErrors 7, Icmp6.InType136 8, "+
-		"New6.Thing 9, snmp6.plain 10, snmp6.6x 11, snmp6.Ip6 12", `counter "Udp6NoPorts": strconv.ParseUint`)
+		"New6.Thing 9, snmp6.plain 10, snmp6.6x 11, snmp6.Ip6 12", `counter "Udp6.NoPorts": strconv.ParseUint`)
 	values, err = parseXfrm([]byte("XfrmInPolBlock          \t18446744073709551615\nXfrmNew 1"), "/proc/net/xfrm_stat")
 	check(t, values, err, "xfrm.XfrmInPolBlock 18446744073709551615", "cut off")
 }
 
-func TestParseSoftnet(t *testing.T) {
-	for _, c := range []struct {
-		sample, want string
-		cpus         []int
-		columns      int
-	}{
-		{
-			"softnet_stat-10columns", "softnet.processed 4351131216, softnet.dropped 8, softnet.time_squeeze 21, softnet.received_rps 17",
-			[]int{-1, -1, -1},
-			10,
-		},
-		{
-			"softnet_stat-11columns", "softnet.processed 3705202568, softnet.dropped 48, softnet.time_squeeze 3, softnet.received_rps 3, softnet.flow_limit_count 47",
-			[]int{-1, -1},
-			11,
-		},
-		{
-			"softnet_stat-13columns", "softnet.processed 40218233, softnet.dropped 11, softnet.time_squeeze 715, softnet.received_rps 0, softnet.flow_limit_count 0",
-			[]int{0, 2, 3},
-			13,
-		},
+func TestParseSockstat(t *testing.T) {
+	for _, c := range []struct{ name, text, want, wantErr string }{
+		{"empty", "", "", ""},
+		{"one", "TCP: inuse 1 mem 2\n", "TCP.inuse 1, TCP.mem 2", ""},
+		{"a new kind", "MPTCP: inuse 4 New_thing 5\n", "MPTCP.inuse 4, MPTCP.New_thing 5", ""},
+		{"below 0", "UDP: inuse 3 mem -2\n", "UDP.inuse 3", ""},
+		{"no number", "UDP: inuse 3 mem\n", "UDP.inuse 3", `table "UDP": "mem" has no value`},
+		{"a word", "UDP: inuse x mem 2\nRAW: inuse 1\n", "RAW.inuse 1", `counter "UDP.inuse"`},
+		{"no kind", ": inuse 1\n", "", "names no kind of sockets"},
+		{"no colon", "sockets used 1\n", "", "names no kind of sockets"},
+		{"cut off", "TCP: inuse 1\nUDP: inuse 12", "TCP.inuse 1", "cut off"},
+		{"nothing in it", "TCP:\n\n", "", ""},
 	} {
-		t.Run(c.sample, func(t *testing.T) {
-			text := load(t, c.sample)
-			values, err := parseSoftnetValues(text, "/proc/net/softnet_stat")
-			check(t, values, err, c.want, "")
-			cpus, err := parseSoftnet(text, "/proc/net/softnet_stat")
-			if err != nil {
-				t.Fatal(err)
-			}
-			var numbers []int
-			for _, cpu := range cpus {
-				numbers = append(numbers, cpu.cpu)
-				if cpu.columns != c.columns {
-					t.Errorf("%d columns, want %d", cpu.columns, c.columns)
+		t.Run(c.name, func(t *testing.T) {
+			values, err := parseSockstat([]byte(c.text), "/proc/net/sockstat")
+			check(t, values, err, c.want, c.wantErr)
+			for _, v := range values {
+				if !v.Level {
+					t.Errorf("%s is a level", v.Name)
 				}
 			}
-			if diff := cmp.Diff(c.cpus, numbers); diff != "" {
-				t.Errorf("CPUs (-want +got):\n%s", diff)
-			}
 		})
 	}
 }
 
-func TestParseSoftnetEdges(t *testing.T) {
-	nine := strings.Repeat("00000001 ", 9)
-	for _, c := range []struct{ name, text, want, wantErr string }{
-		{"empty", "", "", ""},
-		{"9 columns, before 2.6.35", nine + "\n", "softnet.processed 1, softnet.dropped 1, softnet.time_squeeze 1", ""},
-		{"16 columns, of a kernel to come", nine + strings.Repeat("2 ", 7) + "\n", "softnet.processed 1, softnet.dropped 1, softnet.time_squeeze 1, softnet.received_rps 2, softnet.flow_limit_count 2", ""},
-		{"8 columns", nine[9:] + "\n", "", "8 columns"},
-		{"two forms", nine + "\n" + nine + "1\n", "", "lines of 9 and of 10 columns"},
-		{"cut off", nine + "\n" + nine, "", "cut off"},
-		{"above 32 bits", "100000000 " + nine + "\n", "", "out of range"},
-		{"no number", "x " + nine + "\n", "", "column 1"},
-		{"an empty line", nine + "\n\n", "", "0 columns"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			values, err := parseSoftnetValues([]byte(c.text), "/proc/net/softnet_stat")
-			check(t, values, err, c.want, c.wantErr)
-		})
+func TestParseOtherPairs(t *testing.T) {
+	values, err := parseSCTP([]byte("SctpCurrEstab   \t3\nSctpOutOfBlues 4\nNewThing 5\nSctp 6\n"), "/proc/net/sctp/snmp")
+	check(t, values, err, "Sctp.CurrEstab 3, Sctp.OutOfBlues 4, sctp.NewThing 5, sctp.Sctp 6", "")
+	if values[1].Command != "nstat -az SctpOutOfBlues" {
+		t.Errorf("%+v", values[1])
 	}
-}
-
-func TestParseStat(t *testing.T) {
-	values, err := parseConntrack(load(t, "nf_conntrack-4.19"), "/proc/net/stat/nf_conntrack")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]uint64{
-		"nf_conntrack.searched": 0, "nf_conntrack.found": 0x20, "nf_conntrack.invalid": 0x1b,
-		"nf_conntrack.insert_failed": 3 + math.MaxUint32, "nf_conntrack.drop": 6,
-		"nf_conntrack.early_drop": 2, "nf_conntrack.search_restart": 5,
-	} {
-		if got := value(t, values, name); got != want {
-			t.Errorf("%s = %d, want %d", name, got, want)
-		}
-	}
-	for _, c := range []struct{ name, text, want, wantErr string }{
-		{"empty", "", "", ""},
-		{"names alone", "entries a\n", "x.a 0", ""},
-		{"largest", "a\nffffffffffffffff\n", "x.a 18446744073709551615", ""},
-		{"sum too large", "a\nffffffffffffffff\n1\n", "", "above 64 bits"},
-		{"too large", "a\n10000000000000000\n", "", "out of range"},
-		{"fewer values", "a b\n1\n", "", "2 names but 1 values"},
-		{"more values", "a b\n1 2 3\n", "x.a 1, x.b 2", ""},
-		{"negative", "a\n-1\n", "", "column 1"},
-		{"cut off", "a\n1\n2", "", "cut off"},
-		{"no names", "\n1\n", "", "names no column"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			values, err := parsePerCPU([]byte(c.text), "/proc/net/stat/x")
-			check(t, values, err, c.want, c.wantErr)
-		})
-	}
+	values, err = parseTLS([]byte("TlsCurrTxSw 1\nTlsDecryptError 2\n"), "/proc/net/tls_stat")
+	check(t, values, err, "tls.TlsCurrTxSw 1, tls.TlsDecryptError 2", "")
 }

@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -34,52 +32,6 @@ func program(t *testing.T, name string, args ...string) []byte {
 		t.Fatalf("%s %v: %v", name, args, err)
 	}
 	return out
-}
-
-func TestMatchesNstat(t *testing.T) {
-	testkit.InNetNS(t, func(*netlab.Namespace) {
-		closedPort(t, 20)
-		want := map[string]uint64{}
-		for line := range strings.Lines(string(program(t, "nstat", "-az"))) {
-			f := strings.Fields(line)
-			if strings.HasPrefix(line, "#") || len(f) < 2 {
-				continue
-			}
-			v, err := strconv.ParseUint(f[1], 10, 64)
-			if err != nil {
-				continue // a negative one
-			}
-			want[f[0]] = v
-		}
-		compared, above0 := 0, 0
-		for _, v := range read(t).Values {
-			if !strings.HasPrefix(v.Command, "nstat") {
-				continue
-			}
-			name := strings.Replace(v.Name, ".", "", 1)
-			if v.Command != "nstat -az "+name {
-				t.Errorf("%s: command %q", v.Name, v.Command)
-			}
-			got, ok := want[name]
-			if !ok || got != v.Value {
-				t.Errorf("%s is %d, nstat says %d (%v)", v.Name, v.Value, got, ok)
-			}
-			delete(want, name)
-			compared++
-			if v.Value > 0 {
-				above0++
-			}
-		}
-		for _, level := range []string{"IpForwarding", "IpDefaultTTL", "TcpRtoAlgorithm", "TcpRtoMin", "TcpRtoMax", "TcpMaxConn", "TcpCurrEstab", "MPTcpExtMPCurrEstab"} {
-			delete(want, level)
-		}
-		if len(want) > 0 {
-			t.Errorf("nstat has more: %v", want)
-		}
-		if compared < 200 || above0 < 10 {
-			t.Errorf("only %d compared, %d of them above 0", compared, above0)
-		}
-	})
 }
 
 func TestMatchesIPLink(t *testing.T) {

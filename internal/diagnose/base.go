@@ -223,7 +223,8 @@ func (b *base) enter(ns record.NetNS) string {
 	switch {
 	case ns.Inode == 0 || ns.Name == hostNetNS:
 		return ""
-	case ns.Name != "" && ns.Name != "own" && harmless.MatchString(ns.Name):
+	// One with a slash is a container's or a unit's, which ip does not know.
+	case ns.Name != "" && ns.Name != "own" && !strings.Contains(ns.Name, "/") && harmless.MatchString(ns.Name):
 		return "ip netns exec " + ns.Name + " "
 	}
 	pid := "PID"

@@ -27,6 +27,21 @@ const (
 type want struct {
 	Findings []wantFinding `yaml:"findings"`
 	Never    []string      `yaml:"never"`
+	Ledger   []wantEntry   `yaml:"ledger"`
+	// Hidden is how many drops are of classes that are not shown.
+	Hidden *uint64 `yaml:"hidden"`
+}
+
+// wantEntry is an entry of the ledger, compared in what it gives.
+type wantEntry struct {
+	Counter  string          `yaml:"counter"`
+	Delta    uint64          `yaml:"delta"`
+	Drops    *uint64         `yaml:"drops"`
+	Relation record.Relation `yaml:"relation"`
+	Open     bool            `yaml:"open"`
+	Chain    int             `yaml:"chain"`
+	// Why must be part of it.
+	Why string `yaml:"why"`
 }
 
 // wantFinding is compared in what it gives.
@@ -171,10 +186,39 @@ func (k *Knowledge) compareCase(text string, w want) error {
 	if w.Findings != nil {
 		problems = append(problems, compareFound(d.Findings, w.Findings)...)
 	}
+	if w.Ledger != nil {
+		problems = append(problems, compareLedger(d.Ledger.Entries, w.Ledger)...)
+	}
+	if n := d.Accounting.DropsHiddenBenign + d.Accounting.DropsHiddenExpected; w.Hidden != nil && n != *w.Hidden {
+		problems = append(problems, fmt.Sprintf("%d drops hidden, want %d", n, *w.Hidden))
+	}
 	if len(problems) > 0 {
 		return errors.New(strings.Join(problems, "; "))
 	}
 	return nil
+}
+
+func compareLedger(got []record.LedgerEntry, want []wantEntry) []string {
+	var problems []string
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got):
+			problems = append(problems, "the ledger lacks "+want[i].Counter)
+		case i >= len(want):
+			problems = append(problems, fmt.Sprintf("the ledger has %+v too", got[i]))
+		case !want[i].matches(got[i]):
+			problems = append(problems, fmt.Sprintf("entry %d of the ledger is %+v, want %+v", i+1, got[i], want[i]))
+		}
+	}
+	return problems
+}
+
+func (w wantEntry) matches(e record.LedgerEntry) bool {
+	return w.Counter == e.Counter && w.Delta == e.Delta && w.Open != e.Closed &&
+		(w.Drops == nil || *w.Drops == e.Drops) &&
+		(w.Relation == "" || w.Relation == e.Relation) &&
+		(w.Chain == 0 || w.Chain == e.Chain) &&
+		strings.Contains(e.Why, w.Why)
 }
 
 func compareFound(got []record.Finding, want []wantFinding) []string {

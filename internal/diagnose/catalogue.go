@@ -33,6 +33,9 @@ func loadCatalogue(fsys fs.FS, k *Knowledge) error {
 	}
 	slices.Sort(files)
 	for _, name := range files {
+		if name == dropsFile || name == patternsFile {
+			continue
+		}
 		var f struct {
 			Counters map[string]CounterMeaning `yaml:"counters"`
 		}
@@ -48,6 +51,9 @@ func loadCatalogue(fsys fs.FS, k *Knowledge) error {
 			}
 			k.counters[id] = c
 		}
+	}
+	if err := loadPatterns(fsys, k); err != nil {
+		return err
 	}
 	return loadStations(fsys, k)
 }
@@ -99,6 +105,9 @@ func (k *Knowledge) Layers() map[string]Layer { return k.layers }
 // Counter returns what is known about a counter.
 func (k *Knowledge) Counter(name string) (CounterMeaning, bool) {
 	c, ok := k.counters[name]
+	if !ok {
+		return k.drivers.find(name)
+	}
 	return c, ok
 }
 
@@ -106,38 +115,4 @@ func (k *Knowledge) Counter(name string) (CounterMeaning, bool) {
 func (k *Knowledge) Reason(name string) (Verdict, bool) {
 	m, ok := k.reasons[name]
 	return verdict(m), ok
-}
-
-// moved are the counters of loss that moved, with their stations and the
-// findings that quote them. The result is never nil.
-func (k *Knowledge) moved(cs []record.Counter, fs []record.Finding) []record.Counter {
-	out := []record.Counter{}
-	for _, c := range cs {
-		m, known := k.counters[c.Name]
-		if c.Delta == 0 || !known || m.Kind == "activity" || m.Kind == "nothing" {
-			continue
-		}
-		c.Station = string(m.Station)
-		c.ExplainedBy = []string{}
-		for _, f := range fs {
-			if quotes(f, c) && !slices.Contains(c.ExplainedBy, f.Cause) {
-				c.ExplainedBy = append(c.ExplainedBy, f.Cause)
-			}
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-// quotes says whether a counter is evidence for a finding.
-func quotes(f record.Finding, c record.Counter) bool {
-	if label := netnsLabel(c.NetNS); label != "" && !slices.Contains(f.NetNS, label) {
-		return false
-	}
-	if label := deviceLabel(c.Device, c.NetNS); label != "" && len(f.Devices) > 0 && !slices.Contains(f.Devices, label) {
-		return false
-	}
-	return slices.ContainsFunc(f.Evidence, func(e record.Evidence) bool {
-		return e.Kind == "counter" && e.Name == c.Name && e.Supports
-	})
 }

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -115,6 +116,7 @@ func loadCauses(fsys fs.FS, k *Knowledge) error {
 		}
 		k.causes = append(k.causes, c)
 	}
+	k.indexPatterns()
 	for _, c := range k.causes {
 		for _, d := range c.DependsOn {
 			if d == c.ID || !idShape.MatchString(d) {
@@ -123,6 +125,33 @@ func loadCauses(fsys fs.FS, k *Knowledge) error {
 		}
 	}
 	return nil
+}
+
+// patternOf is a pattern by the places of its cause and of itself.
+type patternOf struct{ cause, pattern int }
+
+// indexPatterns makes patterns to be found by the reason and function of a drop.
+func (k *Knowledge) indexPatterns() {
+	k.patterns = map[siteOf][]patternOf{}
+	for i, c := range k.causes {
+		for j := range c.Patterns {
+			for _, s := range c.Patterns[j].sites() {
+				k.patterns[s] = append(k.patterns[s], patternOf{i, j})
+			}
+		}
+	}
+}
+
+// patternsOf adds to out the patterns that can hold for drops with what d says
+// of their key, in the order of the causes.
+func (k *Knowledge) patternsOf(d drop, out []patternOf) []patternOf {
+	for _, s := range d.sites() {
+		out = append(out, k.patterns[s]...)
+	}
+	slices.SortFunc(out, func(a, b patternOf) int {
+		return cmp.Or(cmp.Compare(a.cause, b.cause), cmp.Compare(a.pattern, b.pattern))
+	})
+	return slices.Compact(out)
 }
 
 func loadCause(fsys fs.FS, name string) (*Cause, error) {
@@ -359,6 +388,7 @@ func (k *Knowledge) Cause(id string) *Cause {
 func (k *Knowledge) Without(id string) *Knowledge {
 	fewer := *k
 	fewer.causes = slices.DeleteFunc(slices.Clone(k.causes), func(c *Cause) bool { return c.ID == id })
+	fewer.indexPatterns()
 	return &fewer
 }
 

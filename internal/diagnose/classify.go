@@ -95,10 +95,19 @@ func btoi(b bool) int {
 
 func (k *Knowledge) classify(key record.Key, stack []record.Location, p *record.Packet) Verdict {
 	d := describe(key, stack, p)
-	for _, r := range k.rules {
-		if r.holds(d) {
-			return verdict(r.meaning)
+	first := len(k.rules)
+	for _, site := range d.sites() {
+		for _, i := range k.rulesOf[site] {
+			if i >= first {
+				break
+			}
+			if k.rules[i].holds(d) {
+				first = i
+			}
 		}
+	}
+	if first < len(k.rules) {
+		return verdict(k.rules[first].meaning)
 	}
 	if m, ok := k.reasons[d.reason]; ok {
 		return verdict(m)

@@ -71,10 +71,21 @@ type Knowledge struct {
 	reasons map[string]meaning
 	// rules has the more specific ones first.
 	rules []rule
+	// rulesOf are their places, in order, by the drops that they can hold for.
+	rulesOf map[siteOf][]int
 	// causes are in the order of their ids.
 	causes []*Cause
+	// patterns are theirs, by the drops that they can hold for.
+	patterns map[siteOf][]patternOf
 	// counters by name; stations' hints.
 	counters map[string]CounterMeaning
+	// drivers knows those that only a pattern is known of.
+	drivers counterPatterns
+	// raised are the drops that raise counters, raisings the same by what drops
+	// are, related how counters are to each other.
+	raised   map[string]*raised
+	raisings map[siteOf][]raisingOf
+	related  map[string]*kinship
 	next     map[record.Station][]string
 	layers   map[string]Layer
 }
@@ -91,6 +102,9 @@ func Load(fsys fs.FS) (*Knowledge, error) {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	if err := loadCatalogue(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	if err := loadRaised(fsys, k); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	return k, nil
@@ -164,6 +178,12 @@ func loadRules(fsys fs.FS, k *Knowledge) error {
 	slices.SortStableFunc(k.rules, func(a, b rule) int {
 		return b.weight() - a.weight()
 	})
+	k.rulesOf = map[siteOf][]int{}
+	for i := range k.rules {
+		for _, s := range k.rules[i].sites() {
+			k.rulesOf[s] = append(k.rulesOf[s], i)
+		}
+	}
 	return nil
 }
 

@@ -72,6 +72,7 @@ type matcher struct {
 	instances map[instanceKey]*instance
 	order     []*instance
 	portions  []*portion
+	patterns  []patternOf // kept for candidates to use again
 }
 
 type instanceKey struct {
@@ -89,8 +90,11 @@ func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 	m.counts = merge(o.Counts, m.names)
 	for _, i := range inOrder(m.counts) {
 		k := site(m.counts[i].Key)
-		m.split(i, samples[k])
-		delete(samples, k) // the greatest of two that differ in a namespace's name
+		found, ok := samples[k]
+		m.split(i, found)
+		if ok {
+			delete(samples, k) // the greatest of two that differ in a namespace's name
+		}
 	}
 	for _, p := range m.portions {
 		dev := m.counts[p.count].Device
@@ -107,10 +111,20 @@ func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 // merge adds up counts that differ only in a device's name that was not known
 // yet.
 func merge(counts []record.Count, names deviceNames) []record.Count {
-	var out []record.Count
-	at := map[record.Key]int{}
+	out := make([]record.Count, len(counts))
+	changed := false
+	for i, c := range counts {
+		key := names.fill(c.Key)
+		changed = changed || key.Device.Name != c.Device.Name
+		c.Key = key
+		out[i] = c
+	}
+	if !changed {
+		return out // no two can have become one
+	}
+	counts, out = out, make([]record.Count, 0, len(counts))
+	at := make(map[record.Key]int, len(counts))
 	for _, c := range counts {
-		c.Key = names.fill(c.Key)
 		i, ok := at[c.Key]
 		if !ok {
 			at[c.Key] = len(out)
@@ -130,22 +144,26 @@ func inOrder(counts []record.Count) []int {
 	for i := range out {
 		out[i] = i
 	}
-	slices.SortStableFunc(out, func(i, j int) int {
+	slices.SortFunc(out, func(i, j int) int {
 		a, b := &counts[i], &counts[j]
+		if a.Drops != b.Drops {
+			return cmp.Compare(b.Drops, a.Drops)
+		}
+		if a.Reason.Name != b.Reason.Name || a.Location.Symbol != b.Location.Symbol {
+			return cmp.Or(strings.Compare(a.Reason.Name, b.Reason.Name), strings.Compare(a.Location.Symbol, b.Location.Symbol))
+		}
 		return cmp.Or(
-			cmp.Compare(b.Drops, a.Drops),
-			strings.Compare(a.Reason.Name, b.Reason.Name),
-			strings.Compare(a.Reason.Subsystem, b.Reason.Subsystem),
-			strings.Compare(a.Location.Symbol, b.Location.Symbol),
-			cmp.Compare(a.Location.Address, b.Location.Address),
-			cmp.Compare(a.Location.Offset, b.Location.Offset),
 			cmp.Compare(a.NetNS.Inode, b.NetNS.Inode),
 			cmp.Compare(a.Device.Index, b.Device.Index),
+			strings.Compare(a.Reason.Subsystem, b.Reason.Subsystem),
+			cmp.Compare(a.Location.Address, b.Location.Address),
+			cmp.Compare(a.Location.Offset, b.Location.Offset),
 			strings.Compare(a.Device.Name, b.Device.Name),
 			cmp.Compare(a.EtherType, b.EtherType),
 			cmp.Compare(a.IPProto, b.IPProto),
 			strings.Compare(string(a.Direction), string(b.Direction)),
 			cmp.Compare(a.Bytes, b.Bytes),
+			cmp.Compare(i, j),
 		)
 	})
 	return out
@@ -214,20 +232,25 @@ func (m *matcher) candidates(key record.Key, s *record.Drop) []candidate {
 		d = describe(key, s.Stack, s.Packet)
 	}
 	var out []candidate
-	for _, c := range m.k.causes {
-		best := candidate{pattern: -1}
-		for i := range c.Patterns {
-			p := &c.Patterns[i]
-			if !p.holdsKey(d) || p.ofSample() && (s == nil || !p.holdsSample(d) || !p.whereHolds(s)) {
-				continue
-			}
-			if best.pattern < 0 || p.weight() > best.weight {
-				best.pattern, best.weight = i, p.weight()
-			}
-		}
+	best := candidate{pattern: -1}
+	take := func(c *Cause) {
 		if best.pattern >= 0 {
 			best.instance = m.instance(c, key.NetNS, key.Device)
 			out = append(out, best)
+		}
+		best = candidate{pattern: -1}
+	}
+	found := m.k.patternsOf(d, m.patterns[:0])
+	m.patterns = found
+	for n, r := range found {
+		c := m.k.causes[r.cause]
+		p := &c.Patterns[r.pattern]
+		if p.holdsKey(d) && (!p.ofSample() || s != nil && p.holdsSample(d) && p.whereHolds(s)) &&
+			(best.pattern < 0 || p.weight() > best.weight) {
+			best.pattern, best.weight = r.pattern, p.weight()
+		}
+		if n == len(found)-1 || found[n+1].cause != r.cause {
+			take(c)
 		}
 	}
 	return out

@@ -16,7 +16,8 @@ type Options struct {
 
 // Run reduces an observation to its findings, the one with the most drops
 // first: one for each cause and namespace (or device), and one that is not
-// known for each reason, function and station that no cause explains. Findings
+// known for each reason, function and station that no cause explains, and for
+// each loss that only counters show. Findings
 // of hidden classes are left out unless opt.All, and counted in the accounting.
 //
 // In the accounting, DropsExplained and DropsUnexplained add up to the drops
@@ -30,7 +31,6 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 		Sources:       append([]record.Source{}, o.Sources...),
 		Accounting:    o.Accounting,
 		Findings:      []record.Finding{},
-		Ledger:        record.Ledger{Stations: []record.StationLoss{}, Entries: []record.LedgerEntry{}},
 		Blind:         append([]record.Blind{}, o.Blind...),
 	}
 	a := &d.Accounting
@@ -39,10 +39,10 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 	m.assign()
 	m.settle()
 	all := append(m.causes(), m.rest()...)
+	l := m.ledger(all) // hidden findings explain counters too
+	all = append(all, l.found...)
 	slices.SortStableFunc(all, compareFindings)
-	var found []record.Finding // hidden ones explain counters too
 	for _, f := range all {
-		found = append(found, f.Finding)
 		n := f.events
 		if f.explained {
 			a.DropsExplained += n
@@ -58,7 +58,8 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 			a.DropsHiddenExpected += n
 		}
 	}
-	d.Counters = k.moved(o.Counters, found)
+	d.Counters = l.counters()
+	d.Ledger = record.Ledger{Stations: stations(all), Entries: l.entries()}
 	return d
 }
 
@@ -67,6 +68,12 @@ type result struct {
 	record.Finding
 	events    uint64
 	explained bool
+	counts    []int // in matcher.counts, of which some are its own
+}
+
+// onlyCounted says that a counter is all there is to it.
+func (r *result) onlyCounted() bool {
+	return r.Cause == record.CauseNotKnown && r.LostBy == lostByCounters
 }
 
 // compareFindings orders the greatest first; the rest makes the order total.
@@ -74,6 +81,7 @@ func compareFindings(a, b result) int {
 	return cmp.Or(
 		cmp.Compare(b.Drops, a.Drops),
 		compareClasses(a.Class, b.Class),
+		cmp.Compare(btoi(a.onlyCounted()), btoi(b.onlyCounted())),
 		cmp.Compare(stationIndex(a.Station), stationIndex(b.Station)),
 		strings.Compare(a.Cause, b.Cause),
 		slices.Compare(a.NetNS, b.NetNS),
@@ -92,7 +100,11 @@ func (m *matcher) causes() []result {
 			continue
 		}
 		if f, ok := m.finding(in); ok {
-			out = append(out, result{f, in.drops, true})
+			r := result{Finding: f, events: in.drops, explained: true}
+			for _, p := range in.portions {
+				r.counts = append(r.counts, p.portion.count)
+			}
+			out = append(out, r)
 		}
 	}
 	return out
@@ -118,7 +130,7 @@ func (m *matcher) rest() []result {
 		f := g.notKnown(o.Window)
 		f.Owners = m.owners(&instance{place: place{ns: g.space}}, g)
 		f.Next = m.k.whatNext(f, g, could)
-		out = append(out, result{f, g.drops, g.key.Known && !g.key.Class.Shown()})
+		out = append(out, result{f, g.drops, g.key.Known && !g.key.Class.Shown(), g.counts})
 	}
 	return out
 }

@@ -18,10 +18,11 @@ import (
 type Namespace struct {
 	// Inode is the number in /proc/PID/ns/net.
 	Inode uint32
-	// Name is the one under /run/netns, "host", "own", or empty.
+	// Name is the one under /run/netns, "host", "own", that of a container, pod
+	// or unit as Names.Name gives it, or empty.
 	Name string
-	// Path is the file to enter it by: /proc/PID/ns/net, /run/netns/NAME or
-	// /proc/self/fd/N.
+	// Path is the file to enter it by: /proc/PID/ns/net, /run/netns/NAME,
+	// another file that it is mounted on, or /proc/self/fd/N.
 	Path string
 	// PID is the lowest number of a process in it, 0 where there is none.
 	PID int
@@ -37,23 +38,66 @@ type lister struct {
 
 // List gives the namespaces that can be entered: that of PID 1 first, then
 // those with a name by their names, those of processes by the lowest number,
-// and those that this program itself holds open. It also says what it could
-// not look at.
+// those that are mounted elsewhere, and those that this program itself holds
+// open. It also says what it could not look at.
 //
-// The kernel has no list of namespaces. One that is only mounted elsewhere,
-// held open by another program, or used by a single thread of a process is
-// not found.
+// The kernel has no list of namespaces. One that is mounted only where other
+// programs see it, held open by another program, or used by a single thread of
+// a process is not found.
 func (n *Names) List() ([]Namespace, []record.Blind) {
 	l := lister{Names: n, index: map[uint32]int{}}
 	if n.hostErr == nil {
 		l.add(Namespace{Inode: n.host, Name: Host, Path: n.hostPath})
 	} else {
 		l.cannot("the network namespace of pid 1", n.hostErr)
+		if errors.Is(n.hostErr, fs.ErrNotExist) { // PID 1 is always there
+			l.blind[0].Fix = "run as root: procfs is mounted so that it hides the processes of others (hidepid)"
+		}
 	}
 	l.named()
 	l.processes()
+	l.mounted()
 	l.held()
+	l.call()
 	return l.found, l.blind
+}
+
+// group is the container, pod or unit that a namespace is called after.
+type group struct{ base, name string }
+
+// call names the namespaces that have no name of their own after what lives in
+// them. A name that is taken already gets the number of the process as well. A
+// namespace keeps its name for as long as it would be called that.
+func (l *lister) call() {
+	groups, taken := map[uint32]group{}, map[string]bool{}
+	bases := make([]string, len(l.found))
+	for i, ns := range l.found {
+		if ns.Name != "" || ns.PID == 0 {
+			continue
+		}
+		bases[i] = groupOf(l.Proc, ns.PID)
+		if g := l.groups[ns.Inode]; g.base == bases[i] && g.base != "" {
+			groups[ns.Inode], taken[g.name] = g, true
+		}
+	}
+	for i := range l.found {
+		ns := &l.found[i]
+		g, known := groups[ns.Inode]
+		if !known && bases[i] != "" {
+			g = group{bases[i], bases[i]}
+			if taken[g.name] {
+				g.name = fmt.Sprintf("%s:%d", g.base, ns.PID)
+			}
+			groups[ns.Inode], taken[g.name] = g, true
+		}
+		if ns.Name == "" {
+			ns.Name = g.name
+		}
+	}
+	l.groups = groups
+	for ino := range l.tried {
+		l.tried[ino] = true
+	}
 }
 
 // add takes a namespace that has not been seen, and a process of one that has.
@@ -119,6 +163,69 @@ func (l *lister) processes() {
 	if denied > 0 {
 		l.cannot(fmt.Sprintf("the network namespaces of %d process(es)", denied), why)
 	}
+}
+
+// mounted adds the namespaces that are mounted anywhere, as container engines
+// do it below directories of their own.
+func (l *lister) mounted() {
+	text, err := os.ReadFile(filepath.Join(l.Proc, "self/mountinfo"))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			l.cannot("mounted network namespaces", err)
+		}
+		return
+	}
+	for _, m := range parseMounts(string(text)) {
+		if _, known := l.index[m.inode]; known {
+			continue
+		}
+		// Something else may be mounted over it.
+		if st, err := stat(m.path); err == nil && st.Dev == l.dev && uint32(st.Ino) == m.inode {
+			l.add(Namespace{Inode: m.inode, Name: l.names[m.inode], Path: m.path})
+		}
+	}
+}
+
+// mount is a place where a network namespace is mounted.
+type mount struct {
+	inode uint32
+	path  string
+}
+
+// parseMounts finds the network namespaces in the text of /proc/PID/mountinfo:
+// 36 35 0:4 net:[4026532281] /run/netns/blue rw shared:7 - nsfs nsfs rw
+// (show_mountinfo of fs/proc_namespace.c).
+func parseMounts(text string) []mount {
+	var list []mount
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		ino, ok := parseLink(f[3])
+		i := slices.Index(f, "-")
+		if ok && i > 4 && i+1 < len(f) && f[i+1] == "nsfs" {
+			list = append(list, mount{ino, unescape(f[4])})
+		}
+	}
+	return list
+}
+
+// unescape turns the octal numbers back that the kernel writes for blanks and
+// backslashes in paths (mangle_path of fs/seq_file.c).
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // held adds the namespaces that this program holds open.

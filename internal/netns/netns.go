@@ -13,12 +13,17 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // Host is the name of the namespace that PID 1 lives in.
 const Host = "host"
+
+// All stands for every network namespace that can be entered, where names of
+// namespaces are given.
+const All = "all"
 
 // Own is the name of this program's namespace where that of PID 1 is not
 // known (readlink of /proc/1/ns/net needs the rights of ptrace).
@@ -40,7 +45,13 @@ type Names struct {
 
 	names   map[uint32]string
 	scanned time.Time
-	own     uint32
+	// groups are the names of the containers, pods and units in namespaces that
+	// have no name of their own, as far as List has found them.
+	groups map[uint32]group
+	// tried are the inodes that had no name when somebody asked; true once List
+	// has looked for them.
+	tried map[uint32]bool
+	own   uint32
 	// dev is the file system of namespaces, which has just one device.
 	dev      uint64
 	host     uint32
@@ -53,7 +64,7 @@ type Names struct {
 func NewNames() (*Names, error) { return newNames("/run/netns", "/proc") }
 
 func newNames(dir, proc string) (*Names, error) {
-	n := &Names{Dir: dir, Proc: proc}
+	n := &Names{Dir: dir, Proc: proc, tried: map[uint32]bool{}}
 	own, err := stat(filepath.Join(proc, "self/ns/net"))
 	if err != nil {
 		return nil, fmt.Errorf("find own network namespace: %w", err)
@@ -87,24 +98,48 @@ func (n *Names) Own() uint32 { return n.own }
 // HostError says why the namespace of PID 1 could not be told, or is nil.
 func (n *Names) HostError() error { return n.hostErr }
 
-// Name returns the name of the namespace with that inode, or "" where it has
-// none.
-func (n *Names) Name(ino uint32) string { return n.names[ino] }
+// maxTried bounds what is remembered of namespaces without a name.
+const maxTried = 1 << 12
+
+// Name returns the name of the namespace with that inode: the one under
+// /run/netns, "host", "own", or that of the container, pod or unit in it, which
+// has a slash in it: docker/ID, pod/UID, unit/NAME. It is "" where there is
+// none, or where List has not found the namespace yet.
+func (n *Names) Name(ino uint32) string {
+	if name := n.names[ino]; name != "" {
+		return name
+	}
+	if g, ok := n.groups[ino]; ok {
+		return g.name
+	}
+	if _, known := n.tried[ino]; !known && ino != 0 && len(n.tried) < maxTried {
+		n.tried[ino] = false
+	}
+	return ""
+}
 
 // Refresh looks at the directory of names again, if it has not for a second,
 // and says whether a name has changed. The kernel gives the inode of a
-// namespace that is gone to the next one, so names grow old.
+// namespace that is gone to the next one, so names grow old. It looks at the
+// processes too, where since the last time a namespace turned up without a name.
 func (n *Names) Refresh() bool {
 	if time.Since(n.scanned) < rescan {
 		return false
 	}
-	old := n.names
+	old, oldGroups := n.names, n.groups
 	n.scan()
-	return !maps.Equal(old, n.names)
+	for _, tried := range n.tried {
+		if !tried {
+			n.List()
+			break
+		}
+	}
+	return !maps.Equal(old, n.names) || !maps.Equal(oldGroups, n.groups)
 }
 
-// Find returns the inode of a namespace given as a name under /run/netns,
-// "host", an inode number, or the number of a process in it.
+// Find returns the inode of a namespace given as "host", "own", a name under
+// /run/netns, net:[INODE], a number, or the name of a container, pod or unit as
+// Name gives it. A number is that of a process, from FirstInode on an inode.
 func (n *Names) Find(s string) (uint32, error) {
 	if s == Host {
 		if n.hostErr != nil {
@@ -122,11 +157,14 @@ func (n *Names) Find(s string) (uint32, error) {
 			return 0, fmt.Errorf("find network namespace %q: %w", s, err)
 		}
 	}
-	num, err := strconv.ParseUint(s, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("find network namespace %q: no such name under %s", s, n.Dir)
+	if ino, ok := parseLink(s); ok {
+		return ino, nil
 	}
-	if num >= FirstInode {
+	num, err := strconv.ParseUint(s, 10, 32)
+	switch {
+	case err != nil:
+		return n.findGroup(s)
+	case num >= FirstInode:
 		return uint32(num), nil
 	}
 	ino, err := inode(filepath.Join(n.Proc, s, "ns/net"))
@@ -134,6 +172,20 @@ func (n *Names) Find(s string) (uint32, error) {
 		return 0, fmt.Errorf("find network namespace %q: no such name under %s, and no process of that number may be read: %w", s, n.Dir, err)
 	}
 	return ino, nil
+}
+
+// findGroup looks for a container, pod or unit by its name.
+func (n *Names) findGroup(s string) (uint32, error) {
+	if !strings.Contains(s, "/") {
+		return 0, fmt.Errorf("find network namespace %q: no such name under %s", s, n.Dir)
+	}
+	n.List()
+	for ino, g := range n.groups {
+		if g.name == s {
+			return ino, nil
+		}
+	}
+	return 0, fmt.Errorf("find network namespace %q: no container, pod or unit of that name has one that may be read", s)
 }
 
 func (n *Names) scan() {

@@ -112,6 +112,16 @@ func TestListAndEnter(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(n.Dir, "left"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// Nothing but the file that it is mounted on leads to a third one.
+	mounted, err := netlab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "a b")
+	named(t, mounted, elsewhere)
+	if err := mounted.Close(); err != nil {
+		t.Fatal(err)
+	}
 	pid := processIn(t)
 	pidPath := fmt.Sprintf("/proc/%d/ns/net", pid)
 
@@ -131,8 +141,12 @@ func TestListAndEnter(t *testing.T) {
 	if ns := find(t, list, blue.Inode()); ns != (Namespace{Inode: blue.Inode(), Name: "blue", Path: bluePath}) {
 		t.Errorf("named: %+v", ns)
 	}
+	if ns := find(t, list, mounted.Inode()); ns != (Namespace{Inode: mounted.Inode(), Path: elsewhere}) {
+		t.Errorf("mounted elsewhere: %+v", ns)
+	}
 	ino := inodeOf(t, pidPath)
-	if ns := find(t, list, ino); ns != (Namespace{Inode: ino, Path: pidPath, PID: pid}) {
+	// The group that the test runs in, if it tells anything, names it.
+	if ns := find(t, list, ino); ns != (Namespace{Inode: ino, Name: n.Name(ino), Path: pidPath, PID: pid}) {
 		t.Errorf("of a process: %+v", ns)
 	}
 	if ns := find(t, list, held.Inode()); ns.Name != "" || ns.PID != 0 || !strings.HasPrefix(ns.Path, "/proc/self/fd/") {

@@ -121,12 +121,15 @@ func TestFind(t *testing.T) {
 		"own":        inodeOf(t, filepath.Join(proc, "self/ns/net")),
 		"77":         inodeOf(t, filepath.Join(proc, "77/ns/net")),
 		"4026531840": 4026531840,
+		// That of the first namespace, since 6.18 (include/linux/proc_ns.h).
+		"4026531833":       4026531833,
+		"net:[4026532001]": 4026532001,
 	} {
 		if got, err := n.Find(arg); err != nil || got != want {
 			t.Errorf("Find(%q) = %d, %v; want %d", arg, got, err, want)
 		}
 	}
-	for _, arg := range []string{"red", "", ".", "..", "../proc", "78", "-1", strconv.Itoa(1 << 33)} {
+	for _, arg := range []string{"red", "", ".", "..", "../proc", "78", "-1", strconv.Itoa(1 << 33), "net:[x]", "docker/4f1d0c5a9b3e"} {
 		if got, err := n.Find(arg); err == nil {
 			t.Errorf("Find(%q) = %d, want an error", arg, got)
 		} else if !strings.Contains(err.Error(), "network namespace") {

@@ -34,10 +34,16 @@ type counters struct {
 	// only are the namespaces that are asked for; nil is all.
 	only map[uint32]bool
 	// known are those that were there at the beginning.
-	known  map[uint32]bool
-	host   counter.Snapshot
-	spaces []space
-	lacks  lacks
+	known map[uint32]bool
+	// host and hostAfter are the two reads of what the whole host has; reader
+	// reads it, in the host's namespace if inHost.
+	host, hostAfter counter.Snapshot
+	reader          *counter.Reader
+	inHost          bool
+	spaces          []space
+	// found are the namespaces that there were at the last read.
+	found []netns.Namespace
+	lacks lacks
 	// began is when all had been read once, ended when the second read began.
 	began, ended time.Time
 }
@@ -113,17 +119,36 @@ func (c *counters) could(s *space, snap counter.Snapshot) bool {
 }
 
 // readHost reads the counters of the whole host: in the host's namespace where
-// that can be entered, because some are to be seen there alone.
+// that can be entered, because some are to be seen there alone, and every time
+// with the same reader, which knows how far it has read the kernel's log.
 func (c *counters) readHost(found []netns.Namespace) (snap counter.Snapshot) {
-	entered := len(found) > 0 && found[0].Name == netns.Host && found[0].Do(func() error {
-		snap = counter.ReadHost()
+	first := c.reader == nil
+	if first {
+		c.reader = counter.NewHostReader()
+	}
+	read := func() error {
+		c.reader.Read(&snap)
 		return nil
-	}) == nil
-	if !entered {
+	}
+	entered := (first || c.inHost) && len(found) > 0 && found[0].Name == netns.Host && found[0].Do(read) == nil
+	switch {
+	case entered:
+		c.inHost = true
+	case c.inHost: // and it cannot be entered any more
 		snap = counter.ReadHost()
+	default:
+		_ = read() // it has no error
 	}
 	c.lacks.snapshot(snap, "")
 	return snap
+}
+
+// close closes the files that are read again and again. It may be called more
+// than once, and before anything was read.
+func (c *counters) close() {
+	if c != nil && c.reader != nil {
+		c.reader.Close()
+	}
 }
 
 // each runs fn for every namespace, a few at a time.
@@ -149,12 +174,14 @@ func (c *counters) each(fn func(*space)) {
 func (c *counters) end() []record.Counter {
 	c.ended = time.Now()
 	found, _ := c.names.List()
+	c.found = found
 	now := map[uint32]netns.Namespace{}
 	for _, ns := range found {
 		now[ns.Inode] = ns
 	}
 	c.turnover(now)
-	list := counter.Diff(c.host, c.readHost(found), record.NetNS{})
+	c.hostAfter = c.readHost(found)
+	list := counter.Diff(c.host, c.hostAfter, record.NetNS{})
 	c.each(func(s *space) { s.after = s.read() })
 	for i := range c.spaces {
 		if s := &c.spaces[i]; c.could(s, s.after) {

@@ -20,7 +20,7 @@ type Filter struct {
 	// Reasons are names of drop reasons, with or without the prefix
 	// SKB_DROP_REASON_, in any case.
 	Reasons []string
-	// NetNS are names under /run/netns, "host", PIDs, or inode numbers.
+	// NetNS are namespaces as netns.Names.Find takes them, or "all".
 	NetNS []string
 }
 
@@ -60,14 +60,26 @@ func (f Filter) compile(reasons reasonParser, names *netns.Names) (matcher, erro
 			m.reasons = add(m.reasons, r)
 		}
 	}
+	var err error
+	m.netns, err = f.spaces(names)
+	return m, err
+}
+
+// spaces are the inodes of the namespaces that are asked for; nil is all.
+func (f Filter) spaces(names *netns.Names) (only map[uint32]bool, err error) {
+	for _, s := range f.NetNS {
+		if s == netns.All {
+			return nil, nil
+		}
+	}
 	for _, s := range f.NetNS {
 		ino, err := names.Find(s)
 		if err != nil {
-			return m, &FilterError{err}
+			return nil, &FilterError{err}
 		}
-		m.netns = add(m.netns, ino)
+		only = add(only, ino)
 	}
-	return m, nil
+	return only, nil
 }
 
 func add[K comparable](set map[K]bool, k K) map[K]bool {
@@ -117,5 +129,6 @@ func isReason(s string, k record.Key) bool {
 }
 
 func isNetNS(s string, k record.Key) bool {
-	return s == k.NetNS.Name || s == fmt.Sprint(k.NetNS.Inode)
+	inode := fmt.Sprint(k.NetNS.Inode)
+	return s == netns.All || s == k.NetNS.Name || s == inode || s == "net:["+inode+"]"
 }

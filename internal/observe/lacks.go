@@ -52,6 +52,15 @@ func (l *lacks) snapshot(s counter.Snapshot, label string) {
 	}
 }
 
+// clone is a copy that shares nothing with l.
+func (l *lacks) clone() lacks {
+	c := lacks{list: slices.Clone(l.list), read: l.read}
+	for i := range c.list {
+		c.list[i].labels = slices.Clone(c.list[i].labels)
+	}
+	return c
+}
+
 // blind are the lacks as a record has them.
 func (l *lacks) blind() []record.Blind {
 	var out []record.Blind

@@ -7,6 +7,7 @@
 package observe
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -47,13 +48,15 @@ type Options struct {
 
 // UnavailableError says that nothing can be watched, and what would change it.
 type UnavailableError struct {
+	// Cannot is what cannot be done; empty is to watch packet drops.
+	Cannot string
 	// Missing is what this host lacks, Fix what to do about it.
 	Missing, Fix string
 	Err          error
 }
 
 func (e *UnavailableError) Error() string {
-	s := "cannot watch packet drops: " + e.Missing
+	s := "cannot " + cmp.Or(e.Cannot, "watch packet drops") + ": " + e.Missing
 	if e.Fix != "" {
 		s += "; " + e.Fix
 	}
@@ -137,6 +140,8 @@ func Start(opt Options) (*Session, error) {
 	if opt.Counters {
 		// Right after the first drop that is counted could have come.
 		s.counters = beginCounters(names, s.match.netns)
+	} else {
+		names.List() // which finds the names of containers and units
 	}
 	s.describe(host, args, reasons, t.err)
 	return s, nil

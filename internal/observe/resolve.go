@@ -55,7 +55,6 @@ func (s *symbols) Resolve(addr uint64) record.Location {
 	if s.table.Knows(addr) || s.asked[addr] || len(s.asked) >= maxCached {
 		return s.table.Resolve(addr)
 	}
-	println("ASK", addr)
 	if now := s.now(); now.Sub(s.read) >= readAgain {
 		s.asked[addr] = true
 		s.read = now

@@ -70,6 +70,7 @@ func (s *Session) finish(sink func(record.Interval) error) error {
 
 // Close ends the watching. It may be called more than once.
 func (s *Session) Close() error {
+	s.counters.close()
 	if s.probe == nil {
 		return nil
 	}

@@ -82,6 +82,11 @@ func writeBooks(b *strings.Builder, a record.Accounting, sources []record.Source
 	if s.Quiet {
 		return
 	}
+	writeBlind(b, blind, s)
+}
+
+// writeBlind prints what could not be seen.
+func writeBlind(b *strings.Builder, blind []record.Blind, s Style) {
 	for _, bl := range blind {
 		text := Clean(bl.What) + ": " + Clean(bl.Why)
 		if bl.Fix != "" {

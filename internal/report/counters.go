@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/whydrop/whydrop/record"
@@ -10,23 +11,57 @@ import (
 // maxCounters bounds the counters that are printed; -j has all of them.
 const maxCounters = 10
 
-// moved are the counters that moved and that no finding quotes.
+// booked is a counter as the ledger tells it apart.
+type booked struct {
+	name, object  string
+	netns, device uint32
+}
+
+func bookedAs(c record.Counter) booked {
+	return booked{c.Name, c.Object, c.NetNS.Inode, c.Device.Index}
+}
+
+// moved are the counters that moved, that no finding quotes and that the ledger
+// does not explain. Of a total the parts are not among them.
 func moved(d record.Diagnosis) []record.Counter {
+	closed, totals := map[booked]bool{}, map[booked]bool{}
+	for _, e := range d.Ledger.Entries {
+		closed[booked{e.Counter, e.Object, e.NetNS.Inode, e.Device.Index}] = e.Closed
+	}
+	for _, c := range d.Counters {
+		if c.Object == "" {
+			totals[bookedAs(c)] = true
+		}
+	}
 	var out []record.Counter
 	for _, c := range d.Counters {
-		if c.Delta > 0 && len(c.ExplainedBy) == 0 {
+		total := bookedAs(c)
+		total.object = ""
+		part := c.Object != "" && totals[total]
+		if c.Delta > 0 && len(c.ExplainedBy) == 0 && !closed[bookedAs(c)] && !part {
 			out = append(out, c)
 		}
 	}
 	return out
 }
 
-// writeCounters prints the counters that the findings leave over: those that
-// moved, and, where the diagnosis has them, those that did not move and are
-// not 0.
+// unbooked are those of the counters that the ledger does not list.
+func unbooked(cs []record.Counter, l record.Ledger) []record.Counter {
+	listed := map[booked]bool{}
+	for _, e := range l.Entries {
+		listed[booked{e.Counter, e.Object, e.NetNS.Inode, e.Device.Index}] = true
+	}
+	return slices.DeleteFunc(cs, func(c record.Counter) bool {
+		return listed[bookedAs(c)]
+	})
+}
+
+// writeCounters prints the counters that the findings and the ledger leave over:
+// those that moved, and, where the diagnosis has them, those that did not move
+// and are not 0.
 func writeCounters(b *strings.Builder, d record.Diagnosis, s Style) {
 	var texts []string
-	left := moved(d)
+	left := unbooked(moved(d), d.Ledger)
 	for _, c := range left[:min(len(left), maxCounters)] {
 		texts = append(texts, fmt.Sprintf("%s +%d%s", Clean(c.Name), c.Delta, whereText(c)))
 	}
@@ -74,10 +109,13 @@ func isAre(n int) string {
 	return "are"
 }
 
-// whereText says whose counter it is: " (eth0, netns blue)", or nothing for
-// one of the whole host.
+// whereText says whose counter it is: " (queue rx-0, eth0, netns blue)", or
+// nothing for one of the whole host.
 func whereText(c record.Counter) string {
 	var parts []string
+	if c.Object != "" {
+		parts = append(parts, Clean(c.Object))
+	}
 	if c.Device.Index != 0 || c.Device.Name != "" {
 		parts = append(parts, deviceText(c.Device))
 	}

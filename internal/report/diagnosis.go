@@ -9,8 +9,9 @@ import (
 )
 
 // Diagnosis prints d as text: the verdict in the first line, then the
-// findings with what, where, why and what to do, then the counters that no
-// finding explains, the accounting and what could not be seen.
+// findings with what, where, why and what to do, then the way with the loss at
+// each station, the counters that nothing explains, the accounting and what
+// could not be seen.
 func Diagnosis(w io.Writer, d record.Diagnosis, s Style) error {
 	var b strings.Builder
 	// The verdict is one line however long it is: scripts read it.
@@ -21,6 +22,7 @@ func Diagnosis(w io.Writer, d record.Diagnosis, s Style) error {
 			writeFinding(&b, i+1, f, s)
 		}
 		b.WriteByte('\n')
+		writeLedger(&b, d.Ledger, s)
 		writeCounters(&b, d, s)
 	}
 	writeBooks(&b, d.Accounting, d.Sources, d.Blind, s)

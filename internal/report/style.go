@@ -27,6 +27,8 @@ type Style struct {
 	All bool
 	// Quiet leaves out all but the verdict and what must not go unsaid.
 	Quiet bool
+	// ASCII draws with plain characters instead of lines and arrows.
+	ASCII bool
 }
 
 // defaultWidth is the width of a terminal that does not say.

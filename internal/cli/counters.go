@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/record"
+)
+
+// countersFlags is the flags of `whydrop counters`.
+type countersFlags struct {
+	interval   time.Duration
+	count      int
+	all        bool
+	mapOnly    bool
+	interfaces []string
+	netns      []string
+}
+
+func (a *app) countersCommand() *cobra.Command {
+	var f countersFlags
+	c := &cobra.Command{
+		Use:   "counters",
+		Short: "Show the kernel's loss counters along the packet's way",
+		Long: `counters reads the kernel's counters of loss, retransmission and pressure in all
+network namespaces that it can enter, and shows them by the stations of the
+packet's way: a map first, then each counter that is not 0, with its parts (CPUs,
+queues, classes, sockets) below it. The numbers count since boot, or since their
+device, namespace or socket was made; with --interval it shows what they grow by.
+Of counters that count the same packet only one is added to a station's loss; a
+number in parentheses is counted by a station further along too. Counters that
+are not in whydrop's catalogue are listed under "unknown"; "whydrop explain NAME"
+says what is known about the others. It needs no eBPF: without any privilege it
+reads those of its own namespace.`,
+		Example: `  whydrop counters
+  whydrop counters --map --netns all
+  whydrop counters --interval 1s -i eth0
+  whydrop counters --interval 10s --count 1 -j`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(c); err != nil {
+				return err
+			}
+			return a.counters(c.Context(), &f)
+		},
+	}
+	fs := c.Flags()
+	fs.DurationVar(&f.interval, "interval", 0, "show what the counters grow by, as often as this")
+	fs.IntVarP(&f.count, "count", "c", 0, "end after so many intervals (default: until interrupted)")
+	fs.BoolVar(&f.all, "all", false, "show counters that are 0, too, and those of normal activity")
+	fs.BoolVar(&f.mapOnly, "map", false, "print the station map only")
+	fs.StringSliceVarP(&f.interfaces, "interface", "i", nil, "only the counters of this `device`; may be repeated")
+	fs.StringSliceVar(&f.netns, "netns", nil, "only this network `namespace`, see whydrop --help; may be repeated")
+	a.asciiFlag(c)
+	return c
+}
+
+// asciiFlag is of the commands that draw.
+func (a *app) asciiFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&a.ascii, "ascii", false, "draw with plain characters")
+}
+
+func (f *countersFlags) check(c *cobra.Command) error {
+	switch {
+	case f.interval < 0, f.interval == 0 && c.Flags().Changed("interval"):
+		return usage(fmt.Errorf("--interval %s: want a positive duration, such as 1s", f.interval))
+	case f.count < 0:
+		return usage(fmt.Errorf("--count %d: want a positive number", f.count))
+	case f.count > 0 && f.interval == 0:
+		return usage(errors.New("--count: how long is an interval? Give --interval"))
+	case c.Flags().Changed("interface") && (len(f.interfaces) == 0 || slices.Contains(f.interfaces, "")):
+		return usage(errors.New("-i: the name of the device is empty"))
+	}
+	return nil
+}
+
+// counters reads and prints counters.
+func (a *app) counters(ctx context.Context, f *countersFlags) error {
+	k, err := loadCounters()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	w, err := observe.WatchCounters(observe.CounterOptions{NetNS: f.netns, Program: release})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	first := w.Totals()
+	if err := hasDevices(first, f.interfaces); err != nil {
+		return err
+	}
+	if f.interval > 0 {
+		err = a.counterIntervals(ctx, f, w, k)
+	} else {
+		r := counterReport(w, first, record.Window{Start: start, End: start}, k, f)
+		if a.json {
+			err = report.JSON(a.out, r)
+		} else {
+			err = report.Counters(a.out, r, f.view(), a.style(f.all))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if unread := w.Unread(); len(unread) > 0 {
+		return &exitError{exitPartial, fmt.Errorf("incomplete: no counters of network namespace %s", strings.Join(unread, ", "))}
+	}
+	return nil
+}
+
+// view is what is printed: since boot the map and the list, then the list, or
+// the map alone.
+func (f *countersFlags) view() report.CounterView {
+	return report.CounterView{Map: f.mapOnly || f.interval == 0, List: !f.mapOnly}
+}
+
+// counterIntervals prints what the counters grow by until the context is done
+// or enough was shown.
+func (a *app) counterIntervals(ctx context.Context, f *countersFlags, w *observe.CounterWatch, k *diagnose.Knowledge) error {
+	if !a.json {
+		fmt.Fprintln(a.progress(), "reading counters every", f.interval, "- Ctrl-C ends it")
+	}
+	ticks := time.NewTicker(f.interval)
+	defer ticks.Stop()
+	var last record.CounterReport
+	for n := 0; (f.count == 0 || n < f.count) && ctx.Err() == nil; n++ {
+		select {
+		case <-ctx.Done(): // the last interval may be shorter
+		case <-ticks.C:
+		}
+		moved, window := w.Next()
+		last = counterReport(w, moved, window, k, f)
+		var err error
+		if a.json {
+			err = report.JSON(a.out, last)
+		} else {
+			err = report.CounterInterval(a.out, last, f.view(), a.style(f.all))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if a.json {
+		return nil
+	}
+	return report.CounterBooks(a.err, last, a.style(f.all))
+}
+
+// counterReport puts together what was read; a window without a length is since
+// boot.
+func counterReport(w *observe.CounterWatch, cs []record.Counter, window record.Window, k *diagnose.Knowledge, f *countersFlags) record.CounterReport {
+	r := record.CounterReport{
+		Type: record.TypeCounters, SchemaVersion: record.SchemaVersion,
+		SinceBoot: f.interval == 0, Window: window,
+	}
+	r.Host, r.Kernel = w.Identity()
+	r.Source, r.Blind = w.Books()
+	r.Stations, r.Hidden = diagnose.CountersByStation(cs, k, diagnose.CounterOptions{
+		Interval: window.Duration, All: f.all, Interfaces: f.interfaces,
+	})
+	return r
+}
+
+// hasDevices refuses names of devices that no counter is of.
+func hasDevices(cs []record.Counter, names []string) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(cs, func(c record.Counter) bool { return c.Device.Name == name }) {
+			return usage(fmt.Errorf("-i %s: no such device in the network namespaces that were read", name))
+		}
+	}
+	return nil
+}

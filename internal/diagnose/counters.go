@@ -1,0 +1,366 @@
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// CounterOptions say what CountersByStation shows.
+type CounterOptions struct {
+	// Interval is the time between Before and After; 0 is since boot.
+	Interval time.Duration
+	// All shows what is 0 or did not move, and what counts no loss, too.
+	All bool
+	// Interfaces are names of devices: only their counters are shown. None is
+	// everything.
+	Interfaces []string
+}
+
+// CountersByStation sorts counters into all stations, in the order of the
+// packet's way: within a station losses come first, the greatest at the top, and
+// parts stand under their total. Without opt.All it leaves out what did not move
+// (since boot: what is 0) and what neither counts nor announces a loss; what is
+// not in the catalogue and moved is at the station unknown. hidden is how many
+// were left out. No slice of the result is nil.
+func CountersByStation(cs []record.Counter, k *Knowledge, opt CounterOptions) (stations []record.StationCounters, hidden int) {
+	s := sorter{k: k, opt: opt, lines: map[record.Station][]*stationLine{}, seen: map[record.Station]bool{}}
+	for _, g := range groupCounters(cs) {
+		s.add(g)
+	}
+	sums := s.sums()
+	for _, station := range record.Stations() {
+		out := record.StationCounters{
+			Station: station, AlsoAt: []record.Station{}, Counters: []record.StationCounter{},
+			Blind: !s.seen[station] && stationIndex(station) < stationIndex(record.StationRemote),
+		}
+		lines := s.lines[station]
+		slices.SortStableFunc(lines, compareStationLines)
+		s.lost(&out, lines, sums)
+		for _, l := range lines {
+			if l.shown {
+				out.Counters = append(out.Counters, l.StationCounter)
+			}
+		}
+		stations = append(stations, out)
+	}
+	return stations, s.hidden
+}
+
+// counterGroup is a counter with its parts. Without a total, parts are all.
+type counterGroup struct {
+	total *record.Counter
+	parts []*record.Counter
+}
+
+// groupCounters joins parts and totals, in the order of their first ones.
+func groupCounters(cs []record.Counter) []*counterGroup {
+	type key struct {
+		name string
+		at   scopeOf
+	}
+	groups := map[key]*counterGroup{}
+	var order []*counterGroup
+	for i := range cs {
+		c := &cs[i]
+		id := key{c.Name, scopeOf{c.NetNS.Inode, c.Device}}
+		g := groups[id]
+		if g == nil {
+			g = &counterGroup{}
+			groups[id] = g
+			order = append(order, g)
+		}
+		if c.Object == "" && g.total == nil {
+			g.total = c
+		} else {
+			g.parts = append(g.parts, c)
+		}
+	}
+	return order
+}
+
+// scopeOf is whose counter it is; the zero value is the whole host.
+type scopeOf struct {
+	netns  uint32
+	device record.Device
+}
+
+// stationLine is a counter at its station.
+type stationLine struct {
+	record.StationCounter
+	shown bool
+}
+
+func (l *stationLine) scope() scopeOf { return scopeOf{l.NetNS.Inode, l.Device} }
+
+// sorter sorts groups into stations.
+type sorter struct {
+	k      *Knowledge
+	opt    CounterOptions
+	lines  map[record.Station][]*stationLine
+	seen   map[record.Station]bool // where a counter of loss was read
+	hidden int
+}
+
+// add takes a counter. Parts without a total are lines of their own.
+func (s *sorter) add(g *counterGroup) {
+	all := g.parts
+	if g.total != nil {
+		all = []*record.Counter{g.total}
+	}
+	m, known := s.k.Counter(all[0].Name)
+	if !known {
+		m = CounterMeaning{Station: record.StationUnknown, Direction: record.DirectionUnknown, Kind: record.KindUnknown}
+	}
+	if m.Kind == "loss" {
+		s.seen[m.Station] = true
+	}
+	if n := all[0].Device.Name; len(s.opt.Interfaces) > 0 && !slices.Contains(s.opt.Interfaces, n) {
+		s.hidden += len(all)
+		if g.total != nil {
+			s.hidden += len(g.parts)
+		}
+		return
+	}
+	for _, c := range all {
+		l := s.line(c, m)
+		if g.total != nil {
+			s.parts(l, g.parts, m)
+		}
+		if !l.shown {
+			s.hidden++
+		}
+		if l.shown || s.amount(l) > 0 {
+			s.lines[m.Station] = append(s.lines[m.Station], l)
+		}
+	}
+}
+
+func (s *sorter) line(c *record.Counter, m CounterMeaning) *stationLine {
+	return &stationLine{record.StationCounter{
+		Name: c.Name, Kind: m.Kind, Direction: m.Direction, Unit: m.Unit,
+		NetNS: c.NetNS, Device: c.Device, Object: c.Object, Level: c.Level,
+		Before: c.Before, After: c.After, Delta: c.Delta, Rate: s.rate(c),
+		Source: c.Source, Command: c.Command, Parts: []record.CounterPart{},
+	}, s.shows(c, m)}
+}
+
+// parts adds what is shown of the parts of a total; a part that moved brings
+// its total along.
+func (s *sorter) parts(l *stationLine, parts []*record.Counter, m CounterMeaning) {
+	for _, p := range parts {
+		if !s.shows(p, m) {
+			s.hidden++
+			continue
+		}
+		l.shown = true
+		l.Parts = append(l.Parts, record.CounterPart{
+			Object: p.Object, Before: p.Before, After: p.After, Delta: p.Delta, Rate: s.rate(p),
+		})
+	}
+	slices.SortStableFunc(l.Parts, func(a, b record.CounterPart) int {
+		return cmp.Or(cmp.Compare(b.Delta, a.Delta), cmp.Compare(b.After, a.After), strings.Compare(a.Object, b.Object))
+	})
+}
+
+func (s *sorter) rate(c *record.Counter) float64 {
+	if s.opt.Interval <= 0 {
+		return 0
+	}
+	return float64(c.Delta) / s.opt.Interval.Seconds()
+}
+
+// shows says whether a counter is of interest by itself.
+func (s *sorter) shows(c *record.Counter, m CounterMeaning) bool {
+	switch {
+	case s.opt.All:
+		return true
+	case m.Kind == "activity" || m.Kind == "nothing" || m.Kind == record.KindUnknown && c.Level:
+		return false
+	case s.opt.Interval <= 0:
+		return c.After > 0
+	}
+	return c.Delta > 0 || c.Level && c.Before != c.After
+}
+
+// amount is what a line adds to the loss of its station.
+func (s *sorter) amount(l *stationLine) uint64 {
+	switch {
+	case l.Level || l.Kind != "loss":
+		return 0
+	case s.opt.Interval <= 0:
+		return l.After
+	}
+	return l.Delta
+}
+
+func inPackets(unit string) bool { return unit == "packets" || unit == "segments" }
+
+// plus adds without starting again at 0.
+func plus(a, b uint64) uint64 {
+	if a > math.MaxUint64-b {
+		return math.MaxUint64
+	}
+	return a + b
+}
+
+// where is a counter and whose it is; see lossSums.
+type where struct {
+	name string
+	at   scopeOf
+	any  bool // of any device, or of any namespace where netns is 0
+}
+
+// lossSums are losses by the name of the counter and by whose it is: of a
+// device, of all in a namespace, of all.
+type lossSums map[where]uint64
+
+func (m lossSums) add(name string, at scopeOf, n uint64) {
+	for _, w := range []where{{name, at, false}, {name, scopeOf{netns: at.netns}, true}, {name, scopeOf{}, true}} {
+		m[w] = plus(m[w], n)
+	}
+}
+
+// of is what a counter has that can count the same packets as one of at: a
+// device's and its namespace's, a namespace's and the host's.
+func (m lossSums) of(name string, at scopeOf) uint64 {
+	host := m[where{name, scopeOf{}, false}]
+	switch {
+	case at == scopeOf{}:
+		return m[where{name, at, true}]
+	case at.device == record.Device{}:
+		return plus(m[where{name, at, true}], host)
+	}
+	return plus(plus(m[where{name, at, false}], m[where{name, scopeOf{netns: at.netns}, false}]), host)
+}
+
+// sums are those of all stations.
+func (s *sorter) sums() lossSums {
+	sums := lossSums{}
+	for _, lines := range s.lines {
+		for _, l := range lines {
+			if n := s.amount(l); n > 0 && inPackets(l.Unit) {
+				sums.add(l.Name, l.scope(), n)
+			}
+		}
+	}
+	return sums
+}
+
+// lost sums up a station. Of counters that count the same packet only the
+// greatest is taken.
+func (s *sorter) lost(out *record.StationCounters, lines []*stationLine, sums lossSums) {
+	taken := lossSums{}
+	byAmount := slices.Clone(lines)
+	slices.SortStableFunc(byAmount, func(a, b *stationLine) int { return cmp.Compare(s.amount(b), s.amount(a)) })
+	for _, l := range byAmount {
+		n := s.amount(l)
+		m, _ := s.k.Counter(l.Name)
+		switch {
+		case n == 0:
+			return
+		case !inPackets(l.Unit):
+			if l.Unit != "bytes" {
+				out.LossEvents = plus(out.LossEvents, n)
+			}
+			continue
+		case slices.ContainsFunc(m.Overlaps, func(o string) bool { return taken.of(o, l.scope()) > 0 }):
+			continue
+		}
+		taken.add(l.Name, l.scope(), n)
+		out.Lost = plus(out.Lost, n)
+		out.Shared = plus(out.Shared, min(n, s.elsewhere(out, m, l, sums)))
+	}
+}
+
+// elsewhere is how many of the packets of a line counters of stations further
+// along the same way may count too.
+func (s *sorter) elsewhere(out *record.StationCounters, m CounterMeaning, l *stationLine, sums lossSums) (n uint64) {
+	for _, o := range m.Overlaps {
+		other, ok := s.k.Counter(o)
+		if !ok || !further(out.Station, other.Station) {
+			continue
+		}
+		if same := sums.of(o, l.scope()); same > 0 {
+			n = max(n, same)
+			if !slices.Contains(out.AlsoAt, other.Station) {
+				out.AlsoAt = append(out.AlsoAt, other.Station)
+			}
+		}
+	}
+	return n
+}
+
+// further says whether b comes after a on the way in, or on the way out.
+func further(a, b record.Station) bool {
+	i, j := stationIndex(a), stationIndex(b)
+	out, end := stationIndex(record.StationSocketTX), stationIndex(record.StationNICTX)
+	return i < j && j <= end && (i < out) == (j < out)
+}
+
+// compareStationLines orders losses first, then the greatest.
+func compareStationLines(a, b *stationLine) int {
+	return cmp.Or(
+		cmp.Compare(kindRank(a), kindRank(b)),
+		cmp.Compare(b.Delta, a.Delta),
+		cmp.Compare(b.After, a.After),
+		strings.Compare(a.Name, b.Name),
+		strings.Compare(a.NetNS.Name, b.NetNS.Name),
+		cmp.Compare(a.NetNS.Inode, b.NetNS.Inode),
+		strings.Compare(a.Device.Name, b.Device.Name),
+		cmp.Compare(a.Device.Index, b.Device.Index),
+		strings.Compare(a.Object, b.Object),
+	)
+}
+
+// kindRank is that of the catalogue's kinds, levels after the counters.
+func kindRank(l *stationLine) int {
+	i := slices.Index(counterKinds, l.Kind)
+	if i < 0 {
+		i = len(counterKinds)
+	}
+	if l.Level {
+		i += len(counterKinds) + 1
+	}
+	return i
+}
+
+// SinceBoot are the counters of loss that did not move and are not 0, the
+// greatest first, with their stations. Of parts there are those without a total.
+func SinceBoot(cs []record.Counter, k *Knowledge) []record.Counter {
+	out := []record.Counter{}
+	for _, g := range groupCounters(cs) {
+		all := g.parts
+		if g.total != nil {
+			all = []*record.Counter{g.total}
+		}
+		m, ok := k.Counter(all[0].Name)
+		if !ok || m.Kind != "loss" {
+			continue
+		}
+		for _, c := range all {
+			if c.Delta == 0 && c.After > 0 && !c.Level {
+				still := *c
+				still.Station, still.ExplainedBy = string(m.Station), []string{}
+				out = append(out, still)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b record.Counter) int { return cmp.Compare(b.After, a.After) })
+	return out
+}
+
+// LoadCounters is Load with nothing but the catalogue of counters.
+func LoadCounters(fsys fs.FS) (*Knowledge, error) {
+	k := &Knowledge{}
+	if err := loadCatalogue(fsys, k); err != nil {
+		return nil, fmt.Errorf("load knowledge: %w", err)
+	}
+	return k, nil
+}

@@ -1,0 +1,403 @@
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/whydrop/whydrop/record"
+)
+
+// lostByCounters is Finding.LostBy where counters tell more than drops.
+const lostByCounters = "counters"
+
+// sourceCounters is the one source of an observation that sees no drops.
+const sourceCounters = "counters"
+
+// because adds a reason why counter and drops may differ.
+func (x *ledgerLine) because(why string) {
+	if why != "" && !slices.Contains(x.why, why) {
+		x.why = append(x.why, why)
+	}
+}
+
+// close says that nothing is left open, and why.
+func (x *ledgerLine) close(why string) {
+	x.Closed = true
+	x.because(why)
+}
+
+const whySkew = "the two are not read at the same instant"
+
+// packets says whether the line is a number of packets.
+func (x *ledgerLine) packets() bool { return inPackets(x.meaning.Unit) }
+
+func (x *ledgerLine) whyUnit() string { return "it counts " + x.meaning.Unit + ", not packets" }
+
+// compare says how the delta stands to the drops that it was given, and leaves
+// in rest what these do not explain.
+func (l *ledger) compare(x *ledgerLine) {
+	x.Drops = x.exact + x.least + x.most
+	switch {
+	case x.Drops == 0:
+		x.Relation, x.rest = record.RelationNoDrops, x.Delta
+	case x.Drops == x.Delta:
+		x.Relation = record.RelationEqual
+		x.Closed, x.why = true, nil
+	case x.Drops < x.Delta:
+		x.Relation, x.rest = record.RelationGreater, x.Delta-x.Drops
+	default:
+		x.Relation = record.RelationLess
+		short := float64(x.Drops - x.Delta)
+		switch {
+		case !x.packets():
+			x.close(x.whyUnit())
+		case near(float64(x.Delta), float64(x.Drops)):
+			x.close(whySkew)
+		case short <= l.m.b.slack*float64(x.Drops):
+			x.close(fmt.Sprintf("counters saw %.0f %% less of the time", 100*l.m.b.slack))
+		}
+	}
+}
+
+// surplus looks for what explains counters that moved by more than the drops
+// do, the most precise counters first, and last those of which it is not known
+// what raises them. What nothing explains is a finding.
+func (l *ledger) surplus() {
+	order := slices.Clone(l.lines)
+	slices.SortStableFunc(order, func(a, b *ledgerLine) int {
+		return cmp.Or(
+			cmp.Compare(btoi(a.raised == nil)+btoi(a.alien()), btoi(b.raised == nil)+btoi(b.alien())),
+			cmp.Compare(b.kin.depth, a.kin.depth),
+			cmp.Compare(len(a.kin.same), len(b.kin.same)),
+			cmp.Compare(btoi(a.NetNS.Inode == 0), btoi(b.NetNS.Inode == 0)),
+		)
+	})
+	done := map[*ledgerLine]bool{}
+	for _, x := range order {
+		x.ExplainedBy = l.explainedBy(x)
+		switch {
+		case x.rest == 0:
+		case !x.packets():
+			l.otherUnit(x)
+		case !l.covered(x, done):
+			l.explain(x)
+		}
+		done[x] = true
+	}
+}
+
+// otherUnit closes a line that is no number of packets, where anything else
+// tells of the same.
+func (l *ledger) otherUnit(x *ledgerLine) {
+	x.because(x.whyUnit())
+	x.Closed = x.Drops > 0 || len(x.findings) > 0 || len(l.kinOf(x)) > 0
+	if !x.Closed && x.raised != nil && x.raised.Harmless != "" && l.spare(x) >= x.rest {
+		x.close(x.raised.Harmless)
+	}
+}
+
+// covered takes off what more precise counters have of the rest; true where
+// that is all.
+func (l *ledger) covered(x *ledgerLine, done map[*ledgerLine]bool) bool {
+	var by []string
+	var n uint64
+	same := l.kinOf(x)
+	if x.alien() {
+		same = l.alike(x)
+	}
+	for _, y := range same {
+		if !done[y] || y.alone == 0 {
+			continue
+		}
+		n += y.alone
+		if !slices.Contains(by, y.Counter) {
+			by = append(by, y.Counter)
+		}
+		for _, id := range y.ExplainedBy {
+			if !slices.Contains(x.ExplainedBy, id) {
+				x.ExplainedBy = append(x.ExplainedBy, id)
+			}
+		}
+	}
+	// Without drops of its own it is known by those of a counter of the same.
+	if x.raised == nil || len(x.raised.By) == 0 {
+		y, most := l.borrowed(x)
+		if most > n {
+			n, by = most, []string{y}
+		}
+	}
+	if n == 0 {
+		return false
+	}
+	if n >= x.rest || near(float64(x.rest), float64(n)) {
+		x.close("the same packets are in " + strings.Join(by, " and "))
+		return true
+	}
+	x.rest -= n
+	return false
+}
+
+// alien says that nothing is known of a device's counter beside others, as of
+// those that only its driver has.
+func (x *ledgerLine) alien() bool {
+	return x.raised == nil && len(x.kin.names)+len(x.meaning.Overlaps) == 0 && x.Device.Index != 0
+}
+
+// alike are the lines of x's device that moved by as much, in the same
+// direction: mostly other names for the same packets.
+func (l *ledger) alike(x *ledgerLine) []*ledgerLine {
+	var out []*ledgerLine
+	for _, y := range l.moved[movedKey{x.NetNS.Inode, x.Device.Index, x.Delta}] {
+		if y != x && !opposite(x, y) {
+			out = append(out, y)
+		}
+	}
+	return out
+}
+
+// borrowed is how many drops raise the counter of the same packets that has
+// the most.
+func (l *ledger) borrowed(x *ledgerLine) (name string, drops uint64) {
+	sums := map[string]uint64{}
+	for _, y := range l.kinOf(x) {
+		if !y.packets() {
+			continue
+		}
+		sums[y.Counter] += y.Drops
+		if n := sums[y.Counter]; n > drops || n == drops && y.Counter < name {
+			name, drops = y.Counter, n
+		}
+	}
+	return name, drops
+}
+
+// kinOf are the lines that may count packets of x too.
+func (l *ledger) kinOf(x *ledgerLine) []*ledgerLine {
+	var out []*ledgerLine
+	for _, name := range x.kin.names {
+		out = l.around(out, name, x)
+	}
+	for _, name := range x.meaning.Overlaps {
+		if !x.kin.same[name] {
+			out = l.around(out, name, x)
+		}
+	}
+	for _, name := range l.overlapped[x.Counter] {
+		if !x.kin.same[name] && !slices.Contains(x.meaning.Overlaps, name) {
+			out = l.around(out, name, x)
+		}
+	}
+	return out
+}
+
+// around adds the lines of a counter that count where x does: the host, its
+// namespaces, their devices. What comes in by a device and what goes out by it
+// are never the same packets.
+func (l *ledger) around(out []*ledgerLine, name string, x *ledgerLine) []*ledgerLine {
+	all := l.byName[name]
+	if len(all) == 0 {
+		return out
+	}
+	ns := x.NetNS.Inode
+	if ns == 0 {
+		return append(out, all...)
+	}
+	out = append(out, l.at[spot{name, 0, 0}]...)
+	out = append(out, l.at[spot{name, ns, 0}]...)
+	switch {
+	case x.Device.Index == 0:
+		out = append(out, l.inside[spot{name, ns, 0}]...)
+	case !opposite(x, all[0]):
+		out = append(out, l.at[spot{name, ns, x.Device.Index}]...)
+	}
+	return out
+}
+
+// opposite says whether one counts what comes in and the other what goes out.
+func opposite(a, b *ledgerLine) bool {
+	x, y := a.meaning.Direction, b.meaning.Direction
+	return x == record.DirectionRX && y == record.DirectionTX || x == record.DirectionTX && y == record.DirectionRX
+}
+
+// explain looks for what explains the rest of x, which no other counter has.
+func (l *ledger) explain(x *ledgerLine) {
+	x.alone = x.rest
+	var rule raised
+	if x.raised != nil {
+		rule = *x.raised
+	}
+	rest := float64(x.rest)
+	switch {
+	case x.Drops > 0 && (x.rest <= 3 || rest <= 0.02*float64(x.Delta)):
+		x.alone = 0
+		x.close(whySkew)
+	case l.reckoned(x):
+		x.close(cmp.Or(rule.Silent, "its packets raise no drop event"))
+	case x.least > 0:
+		x.close("a packet can be counted more than once")
+	case rule.Harmless != "" && l.spare(x) >= x.rest:
+		x.close(rule.Harmless)
+	case l.unseen(x) >= x.rest:
+		x.close(l.whyUnseen(x))
+	case slices.ContainsFunc(x.findings, func(f *result) bool { return f.Drops >= x.rest }):
+		// A finding quotes it, though not all of it.
+	case x.Station != record.StationUnknown:
+		if !slices.Contains(x.ExplainedBy, record.CauseNotKnown) {
+			x.ExplainedBy = append(x.ExplainedBy, record.CauseNotKnown)
+		}
+		l.found = append(l.found, result{Finding: l.onlyCounted(x)})
+	}
+}
+
+// reckoned says whether findings that counters tell of have the rest.
+func (l *ledger) reckoned(x *ledgerLine) bool {
+	var n uint64
+	for _, f := range x.findings {
+		if f.LostBy == lostByCounters {
+			n += f.Drops - min(f.Drops, f.events)
+		}
+	}
+	return n > 0 && (n >= x.rest || near(float64(n), float64(x.rest)))
+}
+
+// unseen is how many of the drops that nobody could look at may have raised
+// the counter.
+func (l *ledger) unseen(x *ledgerLine) uint64 {
+	if x.raised == nil || len(x.raised.By) == 0 {
+		return 0
+	}
+	a := &l.m.b.o.Accounting
+	n := a.DropsUnattributed + a.MapFull
+	if x.NetNS.Inode == 0 || x.raised.Silent == "" {
+		n += a.DropsFiltered
+	}
+	return n
+}
+
+// spare is how much of the counter can be without any loss: all of it where
+// nothing says how much, or what says it was not read.
+func (l *ledger) spare(x *ledgerLine) uint64 {
+	e := x.raised.spare
+	if e == nil {
+		return math.MaxUint64
+	}
+	var s scope
+	l.m.b.functions(&s, place{ns: x.NetNS, dev: x.Device})
+	n, err := e.number(s)
+	if err != nil {
+		return math.MaxUint64
+	}
+	return n
+}
+
+func (l *ledger) whyUnseen(x *ledgerLine) string {
+	a := &l.m.b.o.Accounting
+	hidden := a.DropsUnattributed + a.MapFull
+	switch {
+	case hidden >= x.rest:
+		return fmt.Sprintf("%d drops could not be looked at", hidden)
+	case x.NetNS.Inode == 0:
+		return fmt.Sprintf("it counts for the whole host, and %d drops were filtered out", a.DropsFiltered)
+	}
+	return fmt.Sprintf("%d drops were filtered out", a.DropsFiltered)
+}
+
+// explainedBy are the causes of the findings that account for the line, or for
+// the drops that it was given.
+func (l *ledger) explainedBy(x *ledgerLine) []string {
+	out := []string{}
+	add := func(f *result) {
+		if (f.Cause != record.CauseNotKnown || f.Class.Shown()) && !slices.Contains(out, f.Cause) {
+			out = append(out, f.Cause)
+		}
+	}
+	// A count can be of several findings: those that quote the counter have it.
+	for _, i := range x.uses {
+		quoting := slices.ContainsFunc(l.owners[i], func(f *result) bool { return slices.Contains(x.findings, f) })
+		for _, f := range l.owners[i] {
+			if !quoting || slices.Contains(x.findings, f) {
+				add(f)
+			}
+		}
+	}
+	for _, f := range x.findings {
+		add(f)
+	}
+	return out
+}
+
+// chains numbers the lines that count the same packets, as far as their
+// numbers are equal.
+func (l *ledger) chains() {
+	head := map[*ledgerLine]*ledgerLine{}
+	var find func(x *ledgerLine) *ledgerLine
+	find = func(x *ledgerLine) *ledgerLine {
+		if h, ok := head[x]; ok && h != x {
+			head[x] = find(h)
+			return head[x]
+		}
+		return x
+	}
+	twins := make(map[*ledgerLine][]*ledgerLine, len(l.lines))
+	for _, x := range l.lines {
+		twins[x] = l.twins(x)
+	}
+	for _, x := range l.lines {
+		for _, y := range twins[x] {
+			if slices.Contains(twins[y], x) {
+				head[find(y)] = find(x)
+			}
+		}
+	}
+	size := map[*ledgerLine]int{}
+	for _, x := range l.lines {
+		size[find(x)]++
+	}
+	number := map[*ledgerLine]int{}
+	for _, x := range l.lines {
+		h := find(x)
+		if size[h] < 2 {
+			continue
+		}
+		if number[h] == 0 {
+			number[h] = len(number) + 1
+		}
+		x.Chain = number[h]
+	}
+}
+
+// twins are the lines that count the packets of x and moved by as much, where
+// there is one of a name. Those of devices include the other end of a veth pair,
+// which counts the other way, where the number is exactly the same.
+func (l *ledger) twins(x *ledgerLine) []*ledgerLine {
+	if !x.packets() {
+		return nil
+	}
+	var out []*ledgerLine
+	for _, y := range l.kinOf(x) {
+		a, b := float64(x.Delta), float64(y.Delta)
+		if y.packets() && max(a, b)-min(a, b) <= 0.02*max(a, b) {
+			out = append(out, y)
+		}
+	}
+	if x.Device.Index != 0 {
+		for _, name := range x.kin.names {
+			for _, y := range l.equal[twinKey{name, x.Delta}] {
+				if opposite(x, y) && spotOf(x.counter) != (spot{x.Counter, y.NetNS.Inode, y.Device.Index}) {
+					out = append(out, y)
+				}
+			}
+		}
+	}
+	if len(out) < 2 {
+		return out
+	}
+	of := map[string]int{}
+	for _, y := range out {
+		of[y.Counter]++
+	}
+	return slices.DeleteFunc(out, func(y *ledgerLine) bool { return of[y.Counter] > 1 })
+}
