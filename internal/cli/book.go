@@ -155,6 +155,10 @@ func (b *book) find(name string) []report.Topic {
 			return out
 		}
 	}
+	// Those of drivers are known by the pattern of their names.
+	if _, ok := b.knowledge.Counter(name); ok {
+		return []report.Topic{b.topic(kindCounter, name)}
+	}
 	return nil
 }
 

@@ -34,6 +34,7 @@ func TestExplain(t *testing.T) {
 		{"Udp.RcvbufErrors", "counter", "Udp.RcvbufErrors"},
 		{"UdpRcvbufErrors", "counter", "Udp.RcvbufErrors"},
 		{"udprcvbuferrors", "counter", "Udp.RcvbufErrors"},
+		{"ethtool.rx_missed_errors", "counter", "ethtool.rx_missed_errors"},
 		{"tc-ingress", "station", "tc-ingress"},
 		{"capacity", "class", "capacity"},
 		{"udp_queue_rcv_one_skb", "symbol", "udp_queue_rcv_one_skb"},

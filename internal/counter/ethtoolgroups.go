@@ -69,7 +69,7 @@ func (s *Snapshot) readGroups(e *ethtoolNL) {
 	bits := genlAttr(nil, unix.ETHTOOL_A_BITSET_NOMASK, nil)
 	bits = genlNumber(bits, unix.ETHTOOL_A_BITSET_SIZE, uint32(n))
 	bits = genlNumber(bits, unix.ETHTOOL_A_BITSET_VALUE, uint32(1<<n-1))
-	messages, err := e.all(s, unix.ETHTOOL_MSG_STATS_GET, statsHeader, 0, genlNest(nil, statsGroups, bits))
+	messages, err := e.all(s, groupSource, unix.ETHTOOL_MSG_STATS_GET, statsHeader, 0, genlNest(nil, statsGroups, bits))
 	if err == nil {
 		err = e.learn(setsOf(messages)...)
 	}
@@ -83,7 +83,7 @@ func (s *Snapshot) readGroups(e *ethtoolNL) {
 // readEthtoolStats adds the statistics that come with a setting if they are
 // asked for (ETHTOOL_FLAG_STATS): of pause frames since 5.10, of FEC since 5.13.
 func (s *Snapshot) readEthtoolStats(e *ethtoolNL, source string, command uint8, parse func([]byte) ([]Value, error)) {
-	messages, err := e.all(s, command, 1, unix.ETHTOOL_FLAG_STATS, nil)
+	messages, err := e.all(s, source, command, 1, unix.ETHTOOL_FLAG_STATS, nil)
 	if err != nil {
 		s.missUnlessUnsupported(source, err)
 		return

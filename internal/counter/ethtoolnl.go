@@ -16,8 +16,9 @@ type ethtoolNL struct {
 
 // all asks about all devices at once. The kernel ends that at the first device
 // whose driver answers with an error other than that it has no such thing
-// (net/ethtool/netlink.c, ethnl_default_dumpit); then each is asked by itself.
-func (e *ethtoolNL) all(s *Snapshot, command uint8, header uint16, flags uint32, attrs []byte) ([][]byte, error) {
+// (net/ethtool/netlink.c, ethnl_default_dumpit); then each is asked by itself,
+// and source is missing of those that fail.
+func (e *ethtoolNL) all(s *Snapshot, source string, command uint8, header uint16, flags uint32, attrs []byte) ([][]byte, error) {
 	head := func(index uint32) []byte {
 		var b []byte
 		if index != 0 {
@@ -39,8 +40,8 @@ func (e *ethtoolNL) all(s *Snapshot, command uint8, header uint16, flags uint32,
 		}
 		messages = append(messages, m...)
 	}
-	if err := parseError("answers of drivers", errs...); err != nil {
-		s.miss(fmt.Sprintf("ethtool netlink command %d", command), err)
+	if err := parseError(source, errs...); err != nil {
+		s.miss(source, err)
 	}
 	return messages, nil
 }

@@ -47,8 +47,10 @@ func netfilter(t testing.TB) []Value {
 	s.readIptables()
 	s.readConntrackCPUs()
 	s.readNetfilterFiles()
-	if len(s.Missing) > 0 {
-		t.Fatalf("missing: %+v", s.Missing)
+	for _, m := range s.Missing {
+		if !strings.Contains(m.Why, "modules.builtin") { // nobody may know what is built in
+			t.Fatalf("missing: %+v", m)
+		}
 	}
 	return s.Values
 }

@@ -337,7 +337,7 @@ func (k *Knowledge) lintNames(c *Cause, checkFact func(kind, arg string) error) 
 	}
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
-		if _, ok := k.counters[n]; !ok {
+		if _, ok := k.Counter(n); !ok {
 			problems = append(problems, "cause.yaml: counter "+n+" is not in knowledge/counters")
 		}
 	}
@@ -361,7 +361,7 @@ func fillIn(request string) string {
 		}
 		_, rest, _ := cutBrace(after)
 		switch kind, _ := splitRequest(b.String()); kind {
-		case "owner":
+		case "owner", "sockets", "cgroup":
 			b.WriteString("1")
 		case "route", "neigh":
 			// The first expression is an address, a later one a device too.

@@ -257,6 +257,9 @@ func (s *sorter) sums() lossSums {
 // greatest is taken.
 func (s *sorter) lost(out *record.StationCounters, lines []*stationLine, sums lossSums) {
 	taken := lossSums{}
+	// naming are the counters taken that name another, which need not name
+	// them: those of drivers are known by pattern alone.
+	naming := map[string][]string{}
 	byAmount := slices.Clone(lines)
 	slices.SortStableFunc(byAmount, func(a, b *stationLine) int { return cmp.Compare(s.amount(b), s.amount(a)) })
 	for _, l := range byAmount {
@@ -270,10 +273,15 @@ func (s *sorter) lost(out *record.StationCounters, lines []*stationLine, sums lo
 				out.LossEvents = plus(out.LossEvents, n)
 			}
 			continue
-		case slices.ContainsFunc(m.Overlaps, func(o string) bool { return taken.of(o, l.scope()) > 0 }):
+		case slices.ContainsFunc(slices.Concat(m.Overlaps, naming[l.Name]), func(o string) bool { return taken.of(o, l.scope()) > 0 }):
 			continue
 		}
 		taken.add(l.Name, l.scope(), n)
+		for _, o := range m.Overlaps {
+			if !slices.Contains(naming[o], l.Name) {
+				naming[o] = append(naming[o], l.Name)
+			}
+		}
 		out.Lost = plus(out.Lost, n)
 		out.Shared = plus(out.Shared, min(n, s.elsewhere(out, m, l, sums)))
 	}

@@ -296,6 +296,18 @@ func TestBuiltInCatalogue(t *testing.T) {
 	if s := atStation(stations, "socket"); s.Lost != 174 || len(s.Counters) != 2 {
 		t.Errorf("%+v", s)
 	}
+	// A driver's string names what it overlaps, and is not named by it.
+	eth0 := record.Device{Index: 2, Name: "eth0"}
+	for _, driver := range []uint64{120, 130} {
+		cs = []record.Counter{
+			counted("link.rx_missed_errors", blue, eth0, "", 0, 125),
+			counted("ethtool.rx_missed_errors", blue, eth0, "", 0, driver),
+		}
+		stations, _ = diagnose.CountersByStation(cs, k, second)
+		if s := atStation(stations, "ring"); s.Lost != max(125, driver) {
+			t.Errorf("driver %d: lost %d", driver, s.Lost)
+		}
+	}
 }
 
 func BenchmarkCountersByStation(b *testing.B) {
