@@ -42,7 +42,8 @@ var newer = []string{"tls"}
 var tools = []string{
 	"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script",
 	"ip", "tc", "bridge", "ss", "nstat", "lnstat", "nft", "bpftool", "ethtool", "conntrack",
-	"iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore", "ip6tables-legacy", "ip6tables-legacy-save", "iptables-nft",
+	"iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore", "iptables-nft", "iptables-nft-save",
+	"ip6tables-legacy", "ip6tables-legacy-save", "ip6tables-legacy-restore",
 }
 
 // plugins are the libraries that iptables opens by name, where it was built to
