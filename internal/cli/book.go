@@ -135,12 +135,17 @@ func namesIn(fsys fs.FS, pattern string) ([]string, error) {
 }
 
 // find explains a name: what is spelled exactly so, else what is in other
-// letters or, for counters, in nstat's spelling.
+// letters or, for counters, in nstat's spelling; else the counters of all tables
+// that have a field of that name.
 func (b *book) find(name string) []report.Topic {
 	spellings := []func(have string) bool{
 		func(have string) bool { return have == name },
 		func(have string) bool { return strings.EqualFold(have, name) },
 		func(have string) bool { return plain(have) == plain(name) },
+		func(have string) bool {
+			_, field, ok := strings.Cut(have, ".")
+			return ok && strings.EqualFold(field, name)
+		},
 	}
 	for _, same := range spellings {
 		var out []report.Topic

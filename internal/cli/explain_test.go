@@ -54,6 +54,18 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// A counter without its table is that of each table.
+func TestExplainField(t *testing.T) {
+	var names []string
+	for _, topic := range explained(t, "RcvbufErrors") {
+		names = append(names, topic.Kind+" "+topic.Name)
+	}
+	want := []string{"counter Udp.RcvbufErrors", "counter Udp6.RcvbufErrors", "counter UdpLite.RcvbufErrors", "counter UdpLite6.RcvbufErrors"}
+	if !slices.Equal(names, want) {
+		t.Errorf("%q", names)
+	}
+}
+
 // Every cause is explained, with its remedies as templates.
 func TestExplainEveryCause(t *testing.T) {
 	b, err := loadBook()
