@@ -5,6 +5,7 @@ package fact
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -236,10 +237,10 @@ func TestMatchesEthtool(t *testing.T) {
 			t.Errorf("no device: %+v", f)
 		}
 	})
-	devices, err := os.ReadDir("/sys/class/net")
+	devices, err := net.Interfaces()
 	must(t, err)
 	for _, d := range devices {
-		compareEthtool(t, d.Name())
+		compareEthtool(t, d.Name)
 	}
 }
 
@@ -365,10 +366,10 @@ func lacking(t *testing.T, capability uint, fn func()) {
 // TestIRQsOfMachine holds the interrupts of the machine's devices against what
 // the kernel says of each in another place.
 func TestIRQsOfMachine(t *testing.T) {
-	devices, err := os.ReadDir("/sys/class/net")
+	devices, err := net.Interfaces()
 	must(t, err)
 	for _, d := range devices {
-		for _, f := range facts(t, "irqs", d.Name()) {
+		for _, f := range facts(t, "irqs", d.Name) {
 			if f.Value == None {
 				continue
 			}
@@ -376,7 +377,7 @@ func TestIRQsOfMachine(t *testing.T) {
 			actions, err := os.ReadFile(dir + "actions")
 			must(t, err)
 			if got := strings.ReplaceAll(f.Fields["name"], ", ", ","); got != strings.TrimSpace(string(actions)) {
-				t.Errorf("%s: interrupt %s is of %q, sysfs says %q", d.Name(), f.Name, got, actions)
+				t.Errorf("%s: interrupt %s is of %q, sysfs says %q", d.Name, f.Name, got, actions)
 			}
 			counts, err := os.ReadFile(dir + "per_cpu_count")
 			must(t, err)
@@ -386,13 +387,13 @@ func TestIRQsOfMachine(t *testing.T) {
 				must(t, err)
 				// It goes on counting.
 				if got > now || now-got > 10000 {
-					t.Errorf("%s: interrupt %s came %d times to processor %d, sysfs says %d", d.Name(), f.Name, got, cpu, now)
+					t.Errorf("%s: interrupt %s came %d times to processor %d, sysfs says %d", d.Name, f.Name, got, cpu, now)
 				}
 			}
 			affinity, err := os.ReadFile("/proc/irq/" + f.Name + "/smp_affinity_list")
 			must(t, err)
 			if f.Fields["affinity"] != strings.TrimSpace(string(affinity)) {
-				t.Errorf("%s: interrupt %s: affinity %q, want %q", d.Name(), f.Name, f.Fields["affinity"], affinity)
+				t.Errorf("%s: interrupt %s: affinity %q, want %q", d.Name, f.Name, f.Fields["affinity"], affinity)
 			}
 		}
 	}
