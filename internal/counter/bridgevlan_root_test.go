@@ -16,9 +16,7 @@ import (
 // TestMatchesBridgeVLAN compares the counters of each VLAN of a bridge and of
 // its ports.
 func TestMatchesBridgeVLAN(t *testing.T) {
-	if !configured(t, "CONFIG_BRIDGE_VLAN_FILTERING") {
-		t.Skip("this kernel was built without CONFIG_BRIDGE_VLAN_FILTERING")
-	}
+	testkit.NeedConfig(t, "CONFIG_BRIDGE_VLAN_FILTERING")
 	testkit.InNetNS(t, func(ns *netlab.Namespace) {
 		batch(t, "ip", append(veths("va", "vb"),
 			"link add br0 up type bridge vlan_filtering 1 vlan_stats_enabled 1 vlan_stats_per_port 1",

@@ -95,22 +95,22 @@ func links(t *testing.T, ns *netlab.Namespace) []string {
 	send("vap", 7, append(etherHead(0x88cc), make([]byte, 46)...)) // LLDP, which nobody takes
 	send("vdp", 5, igmpReport(0))
 	send("vdp", 3, igmpReport(1))
-	if wants(t, "CONFIG_VLAN_8021Q") {
+	if testkit.Wants(t, "CONFIG_VLAN_8021Q") {
 		batch(t, "ip", append(veths("vc"), "link add link vc name vc.5 up type vlan id 5"))
 		for _, id := range []byte{5, 5, 6} {
 			send("vcp", 2, append(append(etherHead(0x8100), 0, id, 8, 0), payload...))
 		}
 		send("vc.5", 3, udpFrame(0, 1, 40))
 	}
-	if wants(t, "CONFIG_DUMMY") {
+	if testkit.Wants(t, "CONFIG_DUMMY") {
 		batch(t, "ip", []string{"link add du0 up type dummy"})
 		send("du0", 3, udpFrame(0, 1, 40))
 	}
-	if wants(t, "CONFIG_BONDING") {
+	if testkit.Wants(t, "CONFIG_BONDING") {
 		bond(t)
 		lost = append(lost, "bond.link_failure_count", "bond.lacpdu_tx")
 	}
-	if wants(t, "CONFIG_MPLS_ROUTING") {
+	if testkit.Wants(t, "CONFIG_MPLS_ROUTING") {
 		batch(t, "ip", append(veths("vm"), "link set vm address 02:00:00:00:00:99", "addr add 198.51.100.1/24 dev vm",
 			"route add 203.0.113.0/24 encap mpls 100 via inet 198.51.100.2")) // has the kernel load it
 		for name, value := range map[string]string{"platform_labels": "100", "conf.vm.input": "1"} {

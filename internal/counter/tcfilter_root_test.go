@@ -161,7 +161,7 @@ func TestMatchesTCFilters(t *testing.T) {
 		program(t, "ip", "link", "add", sink, "up", "type", "veth", "peer", "name", sink+"p")
 		program(t, "ip", "link", "add", down, "type", "veth", "peer", "name", down+"p")
 		for _, f := range filters() {
-			if !wants(t, f.option) {
+			if !testkit.Wants(t, f.option) {
 				continue
 			}
 			f.setUp(t, ns)
@@ -193,7 +193,7 @@ func TestMatchesTCFilters(t *testing.T) {
 				t.Errorf("%s: %v are 0", f.name, f.lost)
 			}
 		}
-		if wants(t, oldPolicer.option) {
+		if testkit.Wants(t, oldPolicer.option) {
 			testOldPolicer(t, ns)
 		}
 	})

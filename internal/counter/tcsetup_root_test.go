@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whydrop/whydrop/internal/lab/netlab"
+	"github.com/whydrop/whydrop/internal/testkit"
 )
 
 // shaped is a device with queues that lose some of what is sent.
@@ -132,7 +133,7 @@ func setUp(t *testing.T, ns *netlab.Namespace) map[string]uint32 {
 	var here []shaped
 	var links, queues []string
 	for _, s := range append(anywhere(), elsewhere()...) {
-		if !wants(t, s.option) {
+		if !testkit.Wants(t, s.option) {
 			continue
 		}
 		here = append(here, s)

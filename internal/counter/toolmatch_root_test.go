@@ -4,7 +4,6 @@ package counter
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"io"
 	"maps"
@@ -238,44 +237,4 @@ func batch(t *testing.T, name string, lines []string) {
 		t.Fatal(err)
 	}
 	program(t, name, "-batch", path)
-}
-
-// configured says whether this kernel was built with an option. A kernel that
-// does not show its configuration is one of Debian's, which have all that the
-// tests ask for.
-func configured(t *testing.T, option string) bool {
-	t.Helper()
-	text, err := readConfig()
-	if os.IsNotExist(err) {
-		return true
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Contains(text, []byte("\n"+option+"=y\n")) || bytes.Contains(text, []byte("\n"+option+"=m\n"))
-}
-
-// wants skips the part of a test that needs an option of the kernel, and says
-// so, where the kernel was built without.
-func wants(t *testing.T, option string) bool {
-	t.Helper()
-	if configured(t, option) {
-		return true
-	}
-	t.Run(option, func(t *testing.T) { t.Skipf("this kernel was built without %s", option) })
-	return false
-}
-
-// readConfig reads the configuration that the kernel shows.
-func readConfig() ([]byte, error) {
-	f, err := os.Open("/proc/config.gz")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(z)
 }

@@ -5,11 +5,8 @@ package fact
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -51,20 +48,15 @@ func command(line string) error {
 	return nil
 }
 
-// can runs a program that needs a part of the kernel which one without modules
-// may have been built without; the kernels of the machines, which load them,
-// must have it.
-func can(t *testing.T, line string) bool {
+// can runs a program that needs an option of the kernel. Where this kernel was
+// built without it, that is counted as a skip.
+func can(t *testing.T, option, line string) bool {
 	t.Helper()
-	err := command(line)
-	if err == nil {
-		return true
+	if !testkit.Wants(t, option) {
+		return false
 	}
-	if _, statErr := os.Stat("/proc/modules"); !errors.Is(statErr, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	t.Logf("this kernel was built without: %v", err)
-	return false
+	sh(t, line)
+	return true
 }
 
 // objects reads the JSON of a program.

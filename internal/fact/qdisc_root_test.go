@@ -136,6 +136,15 @@ var moreThanTC = map[string]string{
 	"target": "of cake: tc shows only rtt",
 }
 
+// schedOption is the option that a kind of qdisc needs.
+func schedOption(kind string) string {
+	switch kind {
+	case "pfifo", "bfifo", "pfifo_fast", "pfifo_head_drop", "mq", "noqueue":
+		return "CONFIG_NET_SCHED"
+	}
+	return "CONFIG_NET_SCH_" + strings.ToUpper(kind)
+}
+
 func TestQdiscsMatchTC(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		sh(t, "ip link add x0 numtxqueues 4 numrxqueues 2 txqueuelen 333 type veth peer y0")
@@ -158,7 +167,7 @@ func TestQdiscsMatchTC(t *testing.T) {
 		} {
 			kind, _, _ := strings.Cut(options, " ")
 			_ = command("tc qdisc del dev x0 root")
-			if !can(t, "tc qdisc add dev x0 root handle 10: "+options) {
+			if !can(t, schedOption(kind), "tc qdisc add dev x0 root handle 10: "+options) {
 				continue
 			}
 			compareQdiscs(t, options)

@@ -157,7 +157,7 @@ func TestRoutesMatchIP(t *testing.T) {
 			t.Errorf("locked: %+v", f)
 		}
 		// Its JSON has two members dst.
-		if can(t, "ip route add 10.14.0.0/16 encap ip id 5 dst 192.0.2.9 dev a0") {
+		if can(t, "CONFIG_LWTUNNEL", "ip route add 10.14.0.0/16 encap ip id 5 dst 192.0.2.9 dev a0") {
 			if f := named(t, facts(t, "routes", ""), "main 10.14.0.0/16 dev a0"); f.Fields["encap"] != "ip" {
 				t.Errorf("got %+v", f)
 			}
@@ -311,7 +311,7 @@ func TestRulesMatchIP(t *testing.T) {
 		for _, line := range []string{"from 2001:db8::/32 table 100 pref 10", "to ::/0 iif a0 blackhole pref 20", "fwmark 9 prohibit pref 30"} {
 			sh(t, "ip -6 rule add "+line)
 		}
-		can(t, "ip rule add l3mdev pref 1000")
+		can(t, "CONFIG_NET_L3_MASTER_DEV", "ip rule add l3mdev pref 1000")
 		var want, got []object
 		for family, flag := range map[string]string{"ip": "-4", "ip6": "-6"} {
 			for _, v := range objects(t, "ip "+flag+" -d -j rule show") {

@@ -27,7 +27,7 @@ import (
 // modules are in the image with all that they depend on, for the kernel to
 // load by itself when it needs one, as it does on a real host.
 var modules = []string{
-	"veth", "macvlan", "dummy", "tun", "8021q", "vrf", "ifb", "vxlan", "bonding", "bridge", "br_netfilter",
+	"veth", "macvlan", "dummy", "tun", "8021q", "vrf", "ifb", "vxlan", "geneve", "ipvlan", "bonding", "bridge", "br_netfilter",
 	"drop_monitor", "ip_gre", "sit", "ipip", "openvswitch", "mpls_*",
 	"sch_*", "cls_*", "act_*", "em_*", "xfrm_*", "esp4", "ah4",
 	"nf_*", "nft_*", "nfnetlink*", "xt_*", "ip_set*", "ip_tables", "iptable_*", "ipt_*", "ip6_tables", "ip6table_*", "ip6t_*",
