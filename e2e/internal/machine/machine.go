@@ -108,14 +108,20 @@ var virtualization = regexp.MustCompile(`(?m)^flags\s*:.*\b(vmx|svm)\b`)
 
 // accelerator is KVM only where the processor itself has it: nested below
 // something that merely shows /dev/kvm, these kernels hang. Emulation without
-// cx16 taken away from -cpu max crashes now and then; with erms the kernel
-// copies byte by byte, which is slow there. By itself the kernel does not trust
-// the emulated TSC, and takes a clock whose every reading leaves the guest.
+// cx16 taken away from -cpu max crashes now and then. What else is taken away is
+// slow there: with erms the kernel copies byte by byte, smap ends a translated
+// block at each access to a program's memory, la57 makes page tables deeper, and
+// the state of avx is saved by a function at each switch and each lazy binding
+// of the dynamic linker. So are mitigations for what an emulator does not have,
+// pages that are zeroed twice, and waiting for RCU with each namespace. By itself
+// the kernel does not trust the emulated TSC, and takes a clock whose every
+// reading leaves the guest.
 func accelerator() (args []string, params string) {
 	if hasKVM() {
 		return []string{"-accel", "kvm", "-cpu", "host"}, ""
 	}
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max,-cx16,-erms"}, " clocksource=tsc tsc=reliable"
+	return []string{"-accel", "tcg,thread=multi", "-cpu", "max,-cx16,-erms,-smap,-smep,-pku,-la57,-umip,-xsave,-avx,-avx2"},
+		" clocksource=tsc tsc=reliable mitigations=off nopti init_on_alloc=0 rcupdate.rcu_expedited=1"
 }
 
 func hasKVM() bool {
