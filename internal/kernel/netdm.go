@@ -12,6 +12,14 @@ import (
 	"strings"
 )
 
+// NetDM answers whether the kernel has its drop monitor (NET_DM) now, and if not
+// why and what would bring it. It loads nothing.
+func (h Host) NetDM() Answer { return (&checker{host: h}).netDM() }
+
+// InitialNetNS answers whether the calling thread is in the initial network
+// namespace, where alone the drop monitor can be asked.
+func (h Host) InitialNetNS() Answer { return (&checker{host: h}).netns() }
+
 // netDM asks for the drop monitor without asking generic netlink, which would
 // load its module (genl_family_find_byname with CONFIG_MODULES,
 // net/netlink/genetlink.c).
@@ -24,6 +32,13 @@ func (c *checker) netDM() Answer {
 	if _, ok := loaded["drop_monitor"]; ok {
 		return yes("module drop_monitor is loaded")
 	}
+	// The list of modules first: the one of functions is long.
+	file, fileErr := "", error(nil)
+	if !noModules {
+		if file, fileErr = c.host.moduleFile("drop_monitor"); file != "" {
+			return no("module drop_monitor is not loaded", "modprobe drop_monitor").see(file)
+		}
+	}
 	builtIn, err := c.host.hasFunction("net_dm_cmd_trace")
 	if err != nil {
 		return unknown(err)
@@ -35,12 +50,8 @@ func (c *checker) netDM() Answer {
 	if noModules {
 		return no(missing+", and has no modules", "a kernel built with CONFIG_NET_DROP_MONITOR")
 	}
-	file, err := c.host.moduleFile("drop_monitor")
-	if err != nil {
-		return unknown(err)
-	}
-	if file != "" {
-		return no("module drop_monitor is not loaded", "modprobe drop_monitor").see(file)
+	if fileErr != nil {
+		return unknown(fileErr)
 	}
 	value, source, err := c.host.config("CONFIG_NET_DROP_MONITOR")
 	switch {
