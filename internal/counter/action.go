@@ -6,13 +6,15 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // classifier says where a kind of filter has its actions and its counters,
 // by the numbers of the attributes; 0 where it has none
 // (include/uapi/linux/pkt_cls.h).
 type classifier struct {
-	actions, police, hits, mark uint16
+	actions, police, hits, mark int
 	// hitNames are the numbers in hits; of u32 a number for each key follows.
 	hitNames []string
 }
@@ -71,7 +73,7 @@ func (p *filterParser) mark(object string, b []byte) {
 // actionList adds the actions of a filter, in their order.
 func (p *filterParser) actionList(object string, b []byte) error {
 	var failed error
-	err := attributes(b, func(_ uint16, content []byte) {
+	err := kernelnet.Attributes(b, 0, func(_ int, content []byte) {
 		if failed == nil {
 			failed = p.action(object, content)
 		}
@@ -87,7 +89,7 @@ func (p *filterParser) actionList(object string, b []byte) error {
 func (p *filterParser) action(object string, b []byte) error {
 	var kind string
 	var options, stats []byte
-	err := attributes(b, func(attr uint16, content []byte) {
+	err := kernelnet.Attributes(b, 0, func(attr int, content []byte) {
 		switch attr {
 		case nl.TCA_ACT_KIND:
 			kind = unix.ByteSliceToString(content)
@@ -123,7 +125,7 @@ func (p *filterParser) action(object string, b []byte) error {
 // index: struct tc_gen or one that begins like it, struct tc_police, or the
 // index alone (include/uapi/linux/pkt_cls.h, tc_act/*.h). pedit has one of
 // two.
-func actionIndex(kind string, attr uint16) bool {
+func actionIndex(kind string, attr int) bool {
 	switch kind {
 	case "police", "connmark", "csum", "ct", "ife", "nat":
 		return attr == 1
@@ -139,14 +141,14 @@ func actionIndex(kind string, attr uint16) bool {
 
 // ctinfoCounters are the counters that ctinfo has in its options
 // (include/uapi/linux/tc_act/tc_ctinfo.h, TCA_CTINFO_STATS_).
-func ctinfoCounters() map[uint16]string {
-	return map[uint16]string{8: "tc_action.dscp_set", 9: "tc_action.dscp_error", 10: "tc_action.cpmark_set"}
+func ctinfoCounters() map[int]string {
+	return map[int]string{8: "tc_action.dscp_set", 9: "tc_action.dscp_error", 10: "tc_action.cpmark_set"}
 }
 
 // parseAction finds the index of an action, with a space before it, and what
 // only its kind counts.
 func parseAction(kind string, options []byte) (index string, own []xvalue, err error) {
-	err = attributes(options, func(attr uint16, content []byte) {
+	err = kernelnet.Attributes(options, 0, func(attr int, content []byte) {
 		if actionIndex(kind, attr) {
 			if v, ok := u32(content, 0); ok {
 				index = " " + strconv.FormatUint(v, 10)
@@ -170,7 +172,7 @@ func parseAction(kind string, options []byte) (index string, own []xvalue, err e
 func (p *filterParser) oldPolice(object string, police, stats []byte) error {
 	const size = 36
 	if len(stats) < size {
-		return fmt.Errorf("statistics of %d bytes: %w", len(stats), errShort)
+		return fmt.Errorf("statistics of %d bytes: %w", len(stats), kernelnet.ErrShort)
 	}
 	index, _, err := parseAction("police", police)
 	if err != nil {

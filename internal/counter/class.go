@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -82,14 +83,14 @@ func decodeClasses(messages [][]byte) ([]class, error) {
 // no bytes and packets.
 func decodeClass(m []byte, x *xparser) (class, error) {
 	if len(m) < nl.SizeofTcMsg {
-		return class{}, fmt.Errorf("message of a class: %d bytes: %w", len(m), errShort)
+		return class{}, fmt.Errorf("message of a class: %d bytes: %w", len(m), kernelnet.ErrShort)
 	}
 	index, _ := u32(m, 4)
 	handle, _ := u32(m, 8)
 	parent, _ := u32(m, 12)
 	c := class{device: uint32(index), handle: uint32(handle), parent: uint32(parent)}
 	var stats []byte
-	err := attributes(m[nl.SizeofTcMsg:], func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(m, nl.SizeofTcMsg, func(kind int, content []byte) {
 		switch kind {
 		case nl.TCA_KIND:
 			c.kind = unix.ByteSliceToString(content)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // The questions to ctnetlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
@@ -35,7 +37,7 @@ func ctExpStats() []string { return []string{1: "expect_new", 2: "expect_create"
 // sums come from /proc/net/stat/nf_conntrack; where a kernel was built without
 // that file they are added here.
 func (s *Snapshot) readConntrackCPUs() {
-	ok, err := live.has("nf_conntrack", "nf_conntrack_netlink")
+	ok, err := live.Has("nf_conntrack", "nf_conntrack_netlink")
 	if err != nil {
 		s.miss(ctCPUSource, err)
 	}
@@ -51,14 +53,15 @@ func (s *Snapshot) readConntrackCPUs() {
 func (s *Snapshot) readCtStats(source string, subsystem, question int, names []string) {
 	var values []Value
 	var errs []error
-	err := nfDump(subsystem<<8|question, unix.NFNL_SUBSYS_CTNETLINK<<8|question, func() { values, errs = nil, nil }, func(m []byte) bool {
-		v, err := parseCtStats(m, source, names)
-		values = append(values, v...)
-		errs = append(errs, err)
-		return true
-	})
+	err := kernelnet.Dump(unix.NETLINK_NETFILTER, subsystem<<8|question, uint16(unix.NFNL_SUBSYS_CTNETLINK<<8|question), make(kernelnet.Message, kernelnet.SizeofNfgen),
+		func() { values, errs = nil, nil }, func(m []byte) error {
+			v, err := parseCtStats(m, source, names)
+			values = append(values, v...)
+			errs = append(errs, err)
+			return nil
+		})
 	if err != nil && !noSubsystem(err) {
-		s.miss(source, needsNetAdmin(err))
+		s.miss(source, kernelnet.NeedsCap(err, netAdmin))
 	}
 	if err := parseError(source, errs...); err != nil {
 		s.miss(source, err)
@@ -98,24 +101,22 @@ func ctSums(all, cpus []Value) []Value {
 // (net/netfilter/nf_conntrack_netlink.c, ctnetlink_ct_stat_cpu_fill_info,
 // ctnetlink_exp_stat_fill_info). They have 32 bits.
 func parseCtStats(m []byte, source string, names []string) ([]Value, error) {
-	if len(m) < sizeofNfgen {
-		return nil, fmt.Errorf("message of a CPU: %d bytes: %w", len(m), errShort)
-	}
-	object := "cpu " + strconv.Itoa(int(binary.BigEndian.Uint16(m[2:])))
 	var values []Value
-	err := attributes(m[sizeofNfgen:], func(kind uint16, b []byte) {
-		v, ok := be32(b)
-		if !ok {
+	err := kernelnet.Attributes(m, kernelnet.SizeofNfgen, func(kind int, b []byte) {
+		if len(b) < 4 {
 			return
 		}
-		name := "stats_" + strconv.Itoa(int(kind)) // newer than this program
-		if int(kind) < len(names) && names[kind] != "" {
+		name := "stats_" + strconv.Itoa(kind) // newer than this program
+		if kind < len(names) && names[kind] != "" {
 			name = names[kind]
 		}
-		values = append(values, Value{Name: "nf_conntrack." + name, Object: object, Value: uint64(v), Source: source, Command: "conntrack -S"})
+		values = append(values, Value{
+			Name: "nf_conntrack." + name, Object: "cpu " + strconv.Itoa(int(binary.BigEndian.Uint16(m[2:]))),
+			Value: uint64(binary.BigEndian.Uint32(b)), Source: source, Command: "conntrack -S",
+		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", object, err)
+		return nil, fmt.Errorf("counters of a CPU: %w", err)
 	}
 	return values, nil
 }

@@ -45,10 +45,6 @@ type Snapshot struct {
 	Missing []record.Blind
 }
 
-// ReadNetNS reads the counters of the calling thread's network namespace. A
-// goroutine that moved its thread there must still be locked to it.
-func ReadNetNS() Snapshot { return NewReader().once() }
-
 // ReadHost reads the counters that the whole host has in common. Those of
 // neighbours exist only where the calling thread is in the initial network
 // namespace; elsewhere they are in Missing.

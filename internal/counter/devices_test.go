@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/internal/testkit"
 )
 
@@ -235,7 +236,7 @@ func TestParseOldPolicer(t *testing.T) {
 	if c := values[0].Command; c != "tc -s filter show dev eth0 parent ffff:" {
 		t.Errorf("command %q", c)
 	}
-	if _, err := parseFilters([][]byte{join(m[:20], attr(nl.TCA_STATS, longs(1)))}, nil); !errors.Is(err, errShort) {
+	if _, err := parseFilters([][]byte{join(m[:20], attr(nl.TCA_STATS, longs(1)))}, nil); !errors.Is(err, kernelnet.ErrShort) {
 		t.Errorf("half of its statistics: %v", err)
 	}
 }
@@ -285,7 +286,7 @@ func TestParseLinkStatsHostile(t *testing.T) {
 	}
 	for _, m := range bad {
 		values, err := parseLinkStats([][]byte{m, good}, map[uint32]string{7: "a b"})
-		if !errors.Is(err, errShort) || len(values) != 10 {
+		if !errors.Is(err, kernelnet.ErrShort) || len(values) != 10 {
 			t.Errorf("%x: %v, %d values", m, err, len(values))
 			continue
 		}
@@ -452,7 +453,7 @@ func deviceCounters(t *testing.T) map[string]bool {
 			}
 		}
 	}
-	for table, attrs := range map[string][]map[uint16]xattr{
+	for table, attrs := range map[string][]map[int]xattr{
 		"cake": {cakeAttrs(), cakeTinAttrs()}, "gred": {gredAttrs()}, "taprio": {taprioAttrs()},
 	} {
 		for _, list := range attrs {

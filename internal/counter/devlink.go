@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -25,8 +26,8 @@ const devlinkPolicerID = 142
 // readDevlink adds the counters of the devices behind devlink: packets that
 // they trapped or dropped, and errors that their drivers reported. Ports have
 // none of their own, but a driver may report errors of one.
-func (s *Snapshot) readDevlink(f genlFamily) {
-	devices, err := f.dump(unix.DEVLINK_CMD_GET, nil)
+func (s *Snapshot) readDevlink(f kernelnet.Family) {
+	devices, err := genlDump(f, unix.DEVLINK_CMD_GET, nil)
 	if err != nil {
 		s.missUnlessUnsupported(devlinkSource, err)
 		return
@@ -35,7 +36,7 @@ func (s *Snapshot) readDevlink(f genlFamily) {
 		return
 	}
 	ports := map[string]record.Device{}
-	answers, err := f.dump(unix.DEVLINK_CMD_PORT_GET, nil)
+	answers, err := genlDump(f, unix.DEVLINK_CMD_PORT_GET, nil)
 	if err != nil {
 		s.missUnlessUnsupported(devlinkPortSource, err)
 	}
@@ -51,7 +52,7 @@ func (s *Snapshot) readDevlink(f genlFamily) {
 		s.miss(devlinkPortSource, err)
 	}
 	for _, q := range devlinkQuestions() {
-		messages, err := f.dump(q.command, nil)
+		messages, err := genlDump(f, q.command, nil)
 		if err != nil {
 			s.missUnlessUnsupported(q.source, err)
 			continue
@@ -135,7 +136,7 @@ func (a devlinkAnswer) port() string { return fmt.Sprintf("%s/%d", a.handle(), a
 func parseDevlink(m []byte) (devlinkAnswer, error) {
 	var a devlinkAnswer
 	var errs []error
-	errs = append(errs, attributes(m, func(kind uint16, content []byte) {
+	errs = append(errs, kernelnet.Attributes(m, 0, func(kind int, content []byte) {
 		switch kind {
 		case unix.DEVLINK_ATTR_BUS_NAME:
 			a.bus = unix.ByteSliceToString(content)
@@ -176,7 +177,7 @@ func (a *devlinkAnswer) parseStats(b []byte) error {
 		unix.DEVLINK_ATTR_STATS_RX_BYTES:   "rx_bytes",
 		unix.DEVLINK_ATTR_STATS_RX_DROPPED: "rx_dropped",
 	}
-	return attributes(b, func(kind uint16, content []byte) {
+	return kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		// They begin at 0, so padding has the number 178, DEVLINK_ATTR_PAD.
 		if v, ok := u64(content, 0); ok {
 			a.stats = append(a.stats, Value{Name: stringAt(names, kind, "stat_"), Value: v})
@@ -185,7 +186,7 @@ func (a *devlinkAnswer) parseStats(b []byte) error {
 }
 
 func (a *devlinkAnswer) parseReporter(b []byte) error {
-	return attributes(b, func(kind uint16, content []byte) {
+	return kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case unix.DEVLINK_ATTR_HEALTH_REPORTER_NAME:
 			a.reporter = unix.ByteSliceToString(content)

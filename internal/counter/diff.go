@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/whydrop/whydrop/record"
@@ -11,6 +12,36 @@ type key struct {
 	name   string
 	device uint32
 	object string
+}
+
+func (v *Value) key() key { return key{v.Name, v.Device.Index, v.Object} }
+
+// earlier finds the values of a first read for those of a second. Nearly always
+// the two have the same counters in the same order; the map is made when they
+// do not.
+type earlier struct {
+	values []Value
+	next   int // behind the last one found
+	at     map[key]int
+}
+
+func (e *earlier) find(k key) (v uint64, ok bool) {
+	if e.next == len(e.values) || e.values[e.next].key() != k {
+		if e.at == nil {
+			e.at = make(map[key]int, len(e.values))
+			for i := range e.values {
+				e.at[e.values[i].key()] = i
+			}
+		}
+		i, ok := e.at[k]
+		if !ok {
+			return 0, false
+		}
+		e.next = i
+	}
+	v = e.values[e.next].Value
+	e.next++
+	return v, true
 }
 
 // Diff is what the counters of after did since before, in the order of after.
@@ -29,22 +60,27 @@ type key struct {
 // or a counter of 32 bits (softnet, qdisc, nf_conntrack, rt_cache) overflowed;
 // and for a level.
 func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
-	old := make(map[key]uint64, len(before.Values))
+	return AppendDiff(nil, before, after, ns)
+}
+
+// AppendDiff adds what Diff gives to counters.
+func AppendDiff(counters []record.Counter, before, after Snapshot, ns record.NetNS) []record.Counter {
+	old := earlier{values: before.Values}
 	known := make(map[uint32]bool)
-	for _, v := range before.Values {
-		old[key{v.Name, v.Device.Index, v.Object}] = v.Value
-		known[v.Device.Index] = true
+	for i := range before.Values {
+		known[before.Values[i].Device.Index] = true
 	}
 	// Without the list of devices none can be called new.
 	devicesKnown := before.whole(linkSource)
 	closed := closedSockets(before, after)
-	counters := make([]record.Counter, 0, len(after.Values))
-	for _, v := range after.Values {
+	counters = slices.Grow(counters, len(after.Values))
+	for i := range after.Values {
+		v := &after.Values[i]
 		c := record.Counter{
 			Name: v.Name, NetNS: ns, Device: v.Device, Object: v.Object, Level: v.Level, After: v.Value,
 			Source: v.Source, Command: v.Command,
 		}
-		value, ok := old[key{v.Name, v.Device.Index, v.Object}]
+		value, ok := old.find(v.key())
 		switch {
 		case ok:
 			c.Before = value
@@ -53,7 +89,7 @@ func Diff(before, after Snapshot, ns record.NetNS) []record.Counter {
 			}
 		case v.Device.Index != 0 && devicesKnown && !known[v.Device.Index]:
 		case hiddenAtZero(v.Name) && before.whole(v.Source):
-		case isSocket(v) && before.sawSockets(v, old):
+		case isSocket(v) && before.sawSockets(v, &old):
 		default:
 			c.Before = v.Value
 		}

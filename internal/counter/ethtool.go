@@ -3,10 +3,12 @@ package counter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -40,30 +42,38 @@ func (s *Snapshot) readEthtool() {
 	if !s.whole(linkSource) {
 		s.miss(driverSource, errors.New("the list of devices could not be read to its end"))
 	}
-	var values []Value
-	err := withoutModules(func() error {
+	err := kernelnet.WithoutModules(func() error {
 		e, err := openEthtool()
 		if err != nil {
 			return err
 		}
-		var errs []error
-		for i, d := range s.devices() {
-			if len(values) >= maxHardware {
-				errs = append(errs, fmt.Errorf("%d devices left out: %d values are enough", len(s.devices())-i, len(values)))
-				break
-			}
-			v, err := e.device(d)
-			values = append(values, v...)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("device %s: %w", d.Name, err))
-			}
-		}
-		return errors.Join(parseError(driverSource, errs...), e.close())
+		return errors.Join(s.drivers(e, s.devices()), e.close())
 	})
-	s.Values = append(s.Values, values...)
 	if err != nil {
 		s.miss(driverSource, err)
 	}
+}
+
+// drivers adds the statistics of devices.
+func (s *Snapshot) drivers(e *ethtoolIoctl, devices []record.Device) error {
+	var errs []error
+	first := len(s.Values)
+	for i, d := range devices {
+		before := len(s.Values)
+		if before-first >= maxHardware {
+			errs = append(errs, fmt.Errorf("%d devices left out: %d values are enough", len(devices)-i, before-first))
+			break
+		}
+		var err error
+		if s.Values, err = e.device(s.Values, d); err != nil {
+			errs = append(errs, fmt.Errorf("device %s: %w", d.Name, err))
+		}
+		// Most of many devices are alike.
+		if n := len(s.Values) - before; cap(s.Values)-len(s.Values) < n {
+			s.Values = slices.Grow(s.Values, min(n*(len(devices)-i), maxHardware))
+		}
+	}
+	return parseError(driverSource, errs...)
 }
 
 // devices are those that the list of devices gave, each once, in its order.
@@ -77,43 +87,42 @@ func (s *Snapshot) devices() []record.Device {
 	return list
 }
 
-// device reads both lists of a device. One that went away has none.
-func (e *ethtoolIoctl) device(d record.Device) ([]Value, error) {
+// device adds both lists of a device to values. One that went away has none.
+func (e *ethtoolIoctl) device(values []Value, d record.Device) ([]Value, error) {
 	const tries = 3
+	before := values
 	var err error
 	for range tries {
 		name, gone := e.name(d.Index)
 		if errors.Is(gone, unix.ENODEV) {
-			return nil, nil
+			return before, nil
 		}
 		if gone != nil {
-			return nil, fmt.Errorf("SIOCGIFNAME: %w", gone)
+			return before, fmt.Errorf("SIOCGIFNAME: %w", gone)
 		}
-		var values []Value
-		values, err = e.deviceNamed(record.Device{Index: d.Index, Name: name})
+		values, err = e.deviceNamed(before, record.Device{Index: d.Index, Name: name})
 		// The ioctls go by the name, which may be another device's by now.
 		if now, gone := e.name(d.Index); gone == nil && now != name {
 			err = errChanged
 			continue
 		} else if errors.Is(gone, unix.ENODEV) {
-			return nil, nil
+			return before, nil
 		}
 		if !errors.Is(err, errChanged) {
 			return values, err
 		}
 	}
-	return nil, err
+	return before, err
 }
 
-func (e *ethtoolIoctl) deviceNamed(d record.Device) ([]Value, error) {
+func (e *ethtoolIoctl) deviceNamed(values []Value, d record.Device) ([]Value, error) {
 	counts, err := e.counts(d.Name, setStats, setPHYStats)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil
+		return values, nil
 	}
 	if err != nil {
-		return nil, err
+		return values, err
 	}
-	var values []Value
 	var errs []error
 	for _, set := range statSets() {
 		n := counts[set.set]
@@ -132,30 +141,29 @@ func (e *ethtoolIoctl) deviceNamed(d record.Device) ([]Value, error) {
 			errs = append(errs, err)
 			continue
 		}
-		values = append(values, set.values(d, names, numbers)...)
+		values = set.add(values, d, names, numbers)
 	}
 	return values, errors.Join(errs...)
 }
 
-// values makes counters of a driver's strings and numbers. Where a driver has
-// no number of the whole for what it counts for each queue, the sum is added.
-func (set statSet) values(d record.Device, names []string, numbers []uint64) []Value {
-	stats := statNames(names, numbers)
-	values := make([]Value, 0, len(stats))
+// add makes counters of a driver's strings and numbers. Where a driver has no
+// number of the whole for what it counts for each queue, the sum is added.
+func (set statSet) add(values []Value, d record.Device, names *gstrings, numbers []uint64) []Value {
 	command := set.show + quote(d.Name)
-	var wholes wholes
-	for i, st := range stats {
+	sums := &names.sums
+	sums.reset()
+	for i, st := range names.of(set.table, numbers) {
 		if st.header || st.name == "" || i >= len(numbers) {
 			continue
 		}
 		v := Value{
-			Name: set.table + st.name, Device: d, Object: st.object, Level: st.level, Value: numbers[i],
+			Name: st.counter, Device: d, Object: st.object, Level: st.level, Value: numbers[i],
 			Source: set.source, Command: command,
 		}
 		values = append(values, v)
-		wholes.add(v)
+		sums.add(v)
 	}
-	return append(values, wholes.values()...)
+	return sums.addTo(values)
 }
 
 // wholes are the sums of parts that have no number of the whole.
@@ -164,6 +172,11 @@ type wholes struct {
 	// or a sum makes no sense.
 	at   map[string]int
 	list []Value
+}
+
+func (w *wholes) reset() {
+	clear(w.at)
+	w.list = w.list[:0]
 }
 
 // add takes a value of a part or of a whole.
@@ -190,8 +203,9 @@ func (w *wholes) add(v Value) {
 }
 
 // values are the sums, in the order in which the first parts came.
-func (w *wholes) values() []Value {
-	var values []Value
+func (w *wholes) values() []Value { return w.addTo(nil) }
+
+func (w *wholes) addTo(values []Value) []Value {
 	for i, v := range w.list {
 		if w.at[v.Name] == i {
 			values = append(values, v)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
 )
@@ -54,7 +55,7 @@ func TestDriverStrings(t *testing.T) {
 					headers[s]++
 				}
 			}
-			values := statSets()[0].values(eth0, strs, numbers)
+			values := valuesOf(statSets()[0], strs, numbers)
 			wellFormed(t, values, driverSource)
 			seen := map[string]bool{}
 			kept := map[uint64]bool{}
@@ -124,11 +125,15 @@ func TestQueueNumbers(t *testing.T) {
 	}
 }
 
+func valuesOf(set statSet, strs []string, numbers []uint64) []Value {
+	return set.add(nil, eth0, &gstrings{names: strs}, numbers)
+}
+
 // TestSumsOfQueues: a driver's own number of the whole stays as it is, and
 // where it has none there is the sum.
 func TestSumsOfQueues(t *testing.T) {
 	strs := []string{"rx_drops", "rx0_drops", "rx1_drops", "tx0_kicks", "tx1_kicks", "rx0_x", "rx1_x", "rx_posted_desc[0]", "peer_ifindex", "same", "same"}
-	values := statSets()[0].values(eth0, strs, []uint64{9, 1, 2, 3, 4, math.MaxUint64, 1, 7, 8, 10, 11})
+	values := valuesOf(statSets()[0], strs, []uint64{9, 1, 2, 3, 4, math.MaxUint64, 1, 7, 8, 10, 11})
 	want := map[string]uint64{
 		"ethtool.rx_drops": 9, "ethtool.rx_drops of queue rx-0": 1, "ethtool.rx_drops of queue rx-1": 2,
 		"ethtool.tx_kicks": 7, "ethtool.tx_kicks of queue tx-0": 3, "ethtool.tx_kicks of queue tx-1": 4,
@@ -163,7 +168,7 @@ func TestParseIoctls(t *testing.T) {
 	}
 	// More sets than were asked for, or nothing.
 	for _, b := range [][]byte{nil, join(words(1, 0), longs(7), words(1, 2))} {
-		if counts, err := parseCounts(b); !errors.Is(err, errShort) {
+		if counts, err := parseCounts(b); !errors.Is(err, kernelnet.ErrShort) {
 			t.Error(counts, err)
 		}
 	}
@@ -173,7 +178,7 @@ func TestParseIoctls(t *testing.T) {
 	if err != nil || len(names) != 2 || names[0] != "rx" || names[1] != full {
 		t.Error(names, err)
 	}
-	if _, err := parseGStrings(join(words(unix.ETHTOOL_GSTRINGS, setStats, 2), str("rx")), 2); !errors.Is(err, errShort) {
+	if _, err := parseGStrings(join(words(unix.ETHTOOL_GSTRINGS, setStats, 2), str("rx")), 2); !errors.Is(err, kernelnet.ErrShort) {
 		t.Error(err)
 	}
 	if _, err := parseGStrings(words(unix.ETHTOOL_GSTRINGS, setStats, 0), 2); !errors.Is(err, errChanged) { // since 6.19
@@ -183,7 +188,7 @@ func TestParseIoctls(t *testing.T) {
 	if err != nil || len(values) != 2 || values[0] != 5 || values[1] != math.MaxUint64 {
 		t.Error(values, err)
 	}
-	if _, err := parseGStats(join(words(unix.ETHTOOL_GSTATS, 2), longs(5)), 2); !errors.Is(err, errShort) {
+	if _, err := parseGStats(join(words(unix.ETHTOOL_GSTATS, 2), longs(5)), 2); !errors.Is(err, kernelnet.ErrShort) {
 		t.Error(err)
 	}
 	if _, err := parseGStats(join(words(unix.ETHTOOL_GSTATS, 3), longs(5, 6, 7)), 2); !errors.Is(err, errChanged) {
@@ -207,7 +212,7 @@ func FuzzDriverStrings(f *testing.F) {
 			}
 			seen[k] = true
 		}
-		for _, v := range statSets()[1].values(eth0, strs, numbers) {
+		for _, v := range valuesOf(statSets()[1], strs, numbers) {
 			if !strings.HasPrefix(v.Name, "ethtool-phy.") || len(v.Name) == len("ethtool-phy.") || strings.TrimSpace(v.Object) != v.Object {
 				t.Errorf("%+v", v)
 			}

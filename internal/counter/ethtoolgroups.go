@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -35,13 +36,13 @@ const (
 // readGenetlink adds the statistics that drivers keep under the names of the
 // standards, and those of devlink. Both are families of generic netlink.
 func (s *Snapshot) readGenetlink() {
-	families, err := genlFamilies()
+	families, err := kernelnet.Families()
 	if err != nil {
 		s.miss("generic netlink", err)
 		return
 	}
 	if f, ok := families[unix.ETHTOOL_GENL_NAME]; ok { // since 5.6
-		e := ethtoolNL{genlFamily: f, sets: map[uint32][]string{}}
+		e := ethtoolNL{Family: f, sets: map[uint32][]string{}}
 		s.readGroups(&e)
 		s.readEthtoolStats(&e, pauseSource, unix.ETHTOOL_MSG_PAUSE_GET, parsePause)
 		s.readEthtoolStats(&e, fecSource, unix.ETHTOOL_MSG_FEC_GET, parseFEC)
@@ -66,10 +67,9 @@ func (s *Snapshot) readGroups(e *ethtoolNL) {
 		s.miss(groupSource, fmt.Errorf("%d groups", n))
 		return
 	}
-	bits := genlAttr(nil, unix.ETHTOOL_A_BITSET_NOMASK, nil)
-	bits = genlNumber(bits, unix.ETHTOOL_A_BITSET_SIZE, uint32(n))
-	bits = genlNumber(bits, unix.ETHTOOL_A_BITSET_VALUE, uint32(1<<n-1))
-	messages, err := e.all(s, groupSource, unix.ETHTOOL_MSG_STATS_GET, statsHeader, 0, genlNest(nil, statsGroups, bits))
+	bits := kernelnet.Message{}.Attr(unix.ETHTOOL_A_BITSET_NOMASK, nil).
+		Attr32(unix.ETHTOOL_A_BITSET_SIZE, uint32(n)).Attr32(unix.ETHTOOL_A_BITSET_VALUE, uint32(1<<n-1))
+	messages, err := e.all(s, groupSource, unix.ETHTOOL_MSG_STATS_GET, statsHeader, 0, kernelnet.Message{}.Nest(statsGroups, bits))
 	if err == nil {
 		err = e.learn(setsOf(messages)...)
 	}
@@ -120,13 +120,13 @@ func (s *Snapshot) addParsed(source string, messages [][]byte, parse func([]byte
 func setsOf(messages [][]byte) []uint32 {
 	var sets []uint32
 	for _, m := range messages {
-		_ = attributes(m, func(kind uint16, content []byte) {
+		_ = kernelnet.Attributes(m, 0, func(kind int, content []byte) {
 			var set uint64
 			var full bool
 			if kind != statsGroup {
 				return
 			}
-			_ = attributes(content, func(kind uint16, content []byte) {
+			_ = kernelnet.Attributes(content, 0, func(kind int, content []byte) {
 				switch kind {
 				case groupSet:
 					set, _ = u32(content, 0)
@@ -144,7 +144,7 @@ func setsOf(messages [][]byte) []uint32 {
 
 // parseHeader reads the header of an answer: the device.
 func parseHeader(b []byte) (d record.Device, err error) {
-	err = attributes(b, func(kind uint16, content []byte) {
+	err = kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case unix.ETHTOOL_A_HEADER_DEV_INDEX:
 			v, _ := u32(content, 0)
@@ -163,7 +163,7 @@ func parseGroups(m []byte, sets map[uint32][]string) ([]Value, error) {
 	var values []Value
 	var d record.Device
 	var errs []error
-	errs = append(errs, attributes(m, func(kind uint16, content []byte) {
+	errs = append(errs, kernelnet.Attributes(m, 0, func(kind int, content []byte) {
 		switch kind {
 		case statsHeader:
 			var err error
@@ -192,7 +192,7 @@ func deviceValues(values []Value, d record.Device, source, command string) []Val
 func parseGroup(b []byte, sets map[uint32][]string) ([]Value, error) {
 	var id, set uint64
 	var values []Value
-	err := attributes(b, func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case groupID:
 			id, _ = u32(content, 0)
@@ -200,18 +200,18 @@ func parseGroup(b []byte, sets map[uint32][]string) ([]Value, error) {
 			set, _ = u32(content, 0)
 		}
 	})
-	table := stringAt(sets[setStandard], uint16(id), "group_")
+	table := stringAt(sets[setStandard], int(uint16(id)), "group_")
 	var errs []error
-	errs = append(errs, err, attributes(b, func(kind uint16, content []byte) {
+	errs = append(errs, err, kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case groupStat:
-			errs = append(errs, attributes(content, func(kind uint16, content []byte) {
+			errs = append(errs, kernelnet.Attributes(content, 0, func(kind int, content []byte) {
 				if v, ok := u64(content, 0); ok {
 					values = append(values, Value{Name: table + "." + stringAt(sets[uint32(set)], kind, "stat_"), Value: v})
 				}
 			}))
 		case groupHistRX, groupHistTX:
-			way := map[uint16]string{groupHistRX: "rx", groupHistTX: "tx"}[kind]
+			way := map[int]string{groupHistRX: "rx", groupHistTX: "tx"}[kind]
 			v, err := parseBucket(content, table+"."+way+"-etherStatsPkts")
 			values = append(values, v...)
 			errs = append(errs, err)
@@ -221,11 +221,11 @@ func parseGroup(b []byte, sets map[uint32][]string) ([]Value, error) {
 }
 
 // stringAt is a name of the kernel, or the number where it gave none.
-func stringAt(strs []string, i uint16, otherwise string) string {
-	if int(i) < len(strs) && strs[i] != "" {
+func stringAt(strs []string, i int, otherwise string) string {
+	if i < len(strs) && strs[i] != "" {
 		return strs[i]
 	}
-	return otherwise + strconv.Itoa(int(i))
+	return otherwise + strconv.Itoa(i)
 }
 
 // parseBucket reads how many frames had a length: of low to high octets, where
@@ -233,7 +233,7 @@ func stringAt(strs []string, i uint16, otherwise string) string {
 func parseBucket(b []byte, name string) ([]Value, error) {
 	var low, high, n uint64
 	has := false
-	err := attributes(b, func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case bucketLow:
 			low, _ = u32(content, 0)
@@ -260,10 +260,10 @@ func parseBucket(b []byte, name string) ([]Value, error) {
 // parsePause makes counters of a PAUSE_GET_REPLY.
 func parsePause(m []byte) ([]Value, error) {
 	names := []string{unix.ETHTOOL_A_PAUSE_STAT_TX_FRAMES: "tx_pause_frames", unix.ETHTOOL_A_PAUSE_STAT_RX_FRAMES: "rx_pause_frames", 4: "tx_pause_storm_events"}
-	return parseStats(m, unix.ETHTOOL_A_PAUSE_STATS, pauseSource, "ethtool --include-statistics -a ", func(kind uint16, content []byte) ([]Value, error) {
+	return parseStats(m, unix.ETHTOOL_A_PAUSE_STATS, pauseSource, "ethtool --include-statistics -a ", func(kind int, content []byte) ([]Value, error) {
 		v, ok := u64(content, 0)
 		if !ok {
-			return nil, fmt.Errorf("statistic %d: %d bytes: %w", kind, len(content), errShort)
+			return nil, fmt.Errorf("statistic %d: %d bytes: %w", kind, len(content), kernelnet.ErrShort)
 		}
 		return []Value{{Name: "pause." + stringAt(names, kind, "stat_"), Value: v}}, nil
 	})
@@ -271,18 +271,18 @@ func parsePause(m []byte) ([]Value, error) {
 
 // parseStats makes counters of an answer that holds statistics besides a
 // setting; each reads one of them.
-func parseStats(m []byte, nest uint16, source, command string, each func(kind uint16, content []byte) ([]Value, error)) ([]Value, error) {
+func parseStats(m []byte, nest int, source, command string, each func(kind int, content []byte) ([]Value, error)) ([]Value, error) {
 	var values []Value
 	var d record.Device
 	var errs []error
-	errs = append(errs, attributes(m, func(kind uint16, content []byte) {
+	errs = append(errs, kernelnet.Attributes(m, 0, func(kind int, content []byte) {
 		switch kind {
 		case 1: // ETHTOOL_A_*_HEADER
 			var err error
 			d, err = parseHeader(content)
 			errs = append(errs, err)
 		case nest:
-			errs = append(errs, attributes(content, func(kind uint16, content []byte) {
+			errs = append(errs, kernelnet.Attributes(content, 0, func(kind int, content []byte) {
 				if kind == 1 { // padding
 					return
 				}
@@ -301,7 +301,7 @@ func parseStats(m []byte, nest uint16, source, command string, each func(kind ui
 func parseFEC(m []byte) ([]Value, error) {
 	names := []string{2: "corrected_blocks", 3: "uncorrectable_blocks", 4: "corrected_bits"}
 	const hist = 5 // since 6.18
-	return parseStats(m, fecStats, fecSource, "ethtool --include-statistics --show-fec ", func(kind uint16, content []byte) ([]Value, error) {
+	return parseStats(m, fecStats, fecSource, "ethtool --include-statistics --show-fec ", func(kind int, content []byte) ([]Value, error) {
 		if kind == hist {
 			return parseFECBin(content)
 		}
@@ -315,7 +315,7 @@ func parseFEC(m []byte) ([]Value, error) {
 			values = append(values, v)
 		}
 		if len(content)%8 != 0 {
-			return values, fmt.Errorf("statistic %d: %d bytes: %w", kind, len(content), errShort)
+			return values, fmt.Errorf("statistic %d: %d bytes: %w", kind, len(content), kernelnet.ErrShort)
 		}
 		return values, nil
 	})
@@ -325,7 +325,7 @@ func parseFEC(m []byte) ([]Value, error) {
 func parseFECBin(b []byte) ([]Value, error) {
 	var low, high, n uint64
 	has := false
-	err := attributes(b, func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case fecHistLow:
 			low, _ = u32(content, 0)

@@ -5,9 +5,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
 )
@@ -45,7 +45,7 @@ func TestParseGroupsSample(t *testing.T) {
 
 // answer makes an answer about eth0 with the attributes that come behind the
 // header, whose own number is kind.
-func answer(kind uint16, rest []byte) []byte {
+func answer(kind int, rest []byte) []byte {
 	header := join(attr(unix.ETHTOOL_A_HEADER_DEV_INDEX, words(eth0.Index)), attr(unix.ETHTOOL_A_HEADER_DEV_NAME, []byte(eth0.Name+"\x00")))
 	return join(attr(kind|unix.NLA_F_NESTED, header), rest)
 }
@@ -91,22 +91,9 @@ func TestParseStats(t *testing.T) {
 		t.Error(d)
 	}
 	for _, bad := range [][]byte{attr(fecStats, attr(2, make([]byte, 7))), {1}} {
-		if values, err := parseFEC(answer(1, bad)); !errors.Is(err, errShort) {
+		if values, err := parseFEC(answer(1, bad)); !errors.Is(err, kernelnet.ErrShort) {
 			t.Errorf("%+v, %v", values, err)
 		}
-	}
-}
-
-func TestParseFamilies(t *testing.T) {
-	family := func(name string, id []byte) []byte {
-		return join(attr(nl.GENL_CTRL_ATTR_FAMILY_NAME, []byte(name+"\x00")), attr(nl.GENL_CTRL_ATTR_FAMILY_ID, id), attr(nl.GENL_CTRL_ATTR_VERSION, words(1)))
-	}
-	got, err := parseFamilies([][]byte{family("ethtool", []byte{0x21, 0}), family("none", nil), family("devlink", []byte{0x15, 0})})
-	if len(got) != 2 || got["ethtool"] != (genlFamily{0x21, 1}) || err != nil {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if got, err := parseFamilies([][]byte{{1, 2}, family("ethtool", []byte{0x21, 0})}); len(got) != 1 || !errors.Is(err, errShort) {
-		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -125,7 +112,6 @@ func FuzzParseEthtool(f *testing.F) {
 			}
 		}
 		setsOf([][]byte{m})
-		_, _ = parseFamilies([][]byte{m})
 		for _, parse := range []func([]byte) ([]Value, error){
 			func(m []byte) ([]Value, error) {
 				return parseGroups(m, map[uint32][]string{setStandard: {"g"}, 0: {"s"}})

@@ -1,14 +1,16 @@
 package counter
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // String sets of include/uapi/linux/ethtool.h, enum ethtool_stringset.
@@ -32,6 +34,9 @@ type ethtoolIoctl struct {
 	// before 6.19). So the memory is apart from all others, and ends where
 	// nothing may be written.
 	mem []byte
+	// last are the strings of the last device, by set. Most of many devices have
+	// the same driver and so the same strings.
+	last map[uint]*gstrings
 }
 
 // openEthtool makes ready to ask in the calling thread's namespace.
@@ -39,13 +44,9 @@ func openEthtool() (*ethtoolIoctl, error) {
 	const head = 12 // struct ethtool_gstrings before its data
 	page := os.Getpagesize()
 	size := (head + maxStats*sizeofGString + page - 1) / page * page
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := kernelnet.IoctlSocket()
 	if err != nil {
-		// A kernel without IPv4; netlink takes the same requests.
-		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("socket for ioctls: %w", err)
+		return nil, err
 	}
 	mem, err := unix.Mmap(-1, 0, size+page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err == nil {
@@ -56,7 +57,7 @@ func openEthtool() (*ethtoolIoctl, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("memory for ioctls: %w", err), unix.Close(fd))
 	}
-	return &ethtoolIoctl{fd: fd, mem: mem}, nil
+	return &ethtoolIoctl{fd: fd, mem: mem, last: map[uint]*gstrings{}}, nil
 }
 
 func (e *ethtoolIoctl) close() error {
@@ -66,27 +67,10 @@ func (e *ethtoolIoctl) close() error {
 // data is what may be read and written.
 func (e *ethtoolIoctl) data() []byte { return e.mem[:len(e.mem)-os.Getpagesize()] }
 
-// ifreq is struct ifreq with ifr_data; it is at most 40 bytes.
-type ifreq struct {
-	name [unix.IFNAMSIZ]byte
-	data uintptr
-	_    [16]byte
-}
-
 // call hands the memory, which begins with a command, to the driver of a
 // device.
 func (e *ethtoolIoctl) call(device string) error {
-	var req ifreq
-	if len(device) >= len(req.name) {
-		return unix.EINVAL
-	}
-	copy(req.name[:], device)
-	req.data = uintptr(unsafe.Pointer(&e.mem[0])) // not memory of Go: it does not move
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(e.fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return kernelnet.Ethtool(e.fd, device, unsafe.Pointer(&e.mem[0]))
 }
 
 // name is what a device is called now. It never loads a module (net/core/dev_ioctl.c,
@@ -125,7 +109,7 @@ func (e *ethtoolIoctl) counts(device string, sets ...uint) (map[uint]int, error)
 func parseCounts(b []byte) (map[uint]int, error) {
 	mask, ok := u64(b, 8)
 	if !ok {
-		return nil, fmt.Errorf("struct ethtool_sset_info: %w", errShort)
+		return nil, fmt.Errorf("struct ethtool_sset_info: %w", kernelnet.ErrShort)
 	}
 	counts := map[uint]int{}
 	at := 16
@@ -135,7 +119,7 @@ func parseCounts(b []byte) (map[uint]int, error) {
 		}
 		n, ok := u32(b, at)
 		if !ok {
-			return nil, fmt.Errorf("struct ethtool_sset_info of %d bytes: %w", len(b), errShort)
+			return nil, fmt.Errorf("struct ethtool_sset_info of %d bytes: %w", len(b), kernelnet.ErrShort)
 		}
 		counts[set] = int(n)
 		at += 4
@@ -149,7 +133,7 @@ var errChanged = errors.New("the number of statistics changed meanwhile")
 
 // strings asks for the n strings of a set. n must not be 0: the kernel prints
 // a warning with a stack for that (ethtool_get_strings).
-func (e *ethtoolIoctl) strings(device string, set uint, n int) ([]string, error) {
+func (e *ethtoolIoctl) strings(device string, set uint, n int) (*gstrings, error) {
 	b := e.data()
 	clear(b[:12+n*sizeofGString])
 	binary.NativeEndian.PutUint32(b, unix.ETHTOOL_GSTRINGS)
@@ -158,7 +142,16 @@ func (e *ethtoolIoctl) strings(device string, set uint, n int) ([]string, error)
 	if err := e.call(device); err != nil {
 		return nil, fmt.Errorf("ETHTOOL_GSTRINGS: %w", err)
 	}
-	return parseGStrings(b, n)
+	answer := b[:12+n*sizeofGString]
+	if last := e.last[set]; last != nil && bytes.Equal(last.answer, answer) {
+		return last, nil
+	}
+	names, err := parseGStrings(answer, n)
+	if err != nil {
+		return nil, err
+	}
+	e.last[set] = &gstrings{answer: bytes.Clone(answer), names: names}
+	return e.last[set], nil
 }
 
 // parseGStrings reads struct ethtool_gstrings.
@@ -168,7 +161,7 @@ func parseGStrings(b []byte, n int) ([]string, error) {
 		return nil, errChanged
 	}
 	if len(b) < 12+n*sizeofGString {
-		return nil, fmt.Errorf("%d strings in %d bytes: %w", n, len(b), errShort)
+		return nil, fmt.Errorf("%d strings in %d bytes: %w", n, len(b), kernelnet.ErrShort)
 	}
 	names := make([]string, n)
 	for i := range names {
@@ -198,42 +191,8 @@ func parseGStats(b []byte, n int) ([]uint64, error) {
 	values := make([]uint64, n)
 	for i := range values {
 		if values[i], ok = u64(b, 8+8*i); !ok {
-			return nil, fmt.Errorf("%d statistics in %d bytes: %w", n, len(b), errShort)
+			return nil, fmt.Errorf("%d statistics in %d bytes: %w", n, len(b), kernelnet.ErrShort)
 		}
 	}
 	return values, nil
-}
-
-// withoutModules runs fn, which may give an ioctl the name of a device that has
-// gone. For such a name the kernel looks for a module netdev-NAME, and for one
-// that is called so, if the thread has CAP_NET_ADMIN or CAP_SYS_MODULE
-// (net/core/dev_ioctl.c, dev_load). Reading statistics needs neither, so the
-// thread does without for as long.
-func withoutModules(fn func() error) (err error) {
-	runtime.LockOSThread()
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var now [2]unix.CapUserData
-	if err := unix.Capget(&header, &now[0]); err != nil {
-		runtime.UnlockOSThread()
-		return os.NewSyscallError("capget", err)
-	}
-	less := now
-	less[0].Effective &^= 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_MODULE
-	if less == now {
-		defer runtime.UnlockOSThread()
-		return fn()
-	}
-	if err := unix.Capset(&header, &less[0]); err != nil {
-		runtime.UnlockOSThread()
-		return os.NewSyscallError("capset", err)
-	}
-	defer func() {
-		if back := unix.Capset(&header, &now[0]); back != nil {
-			// Locked for good, the thread ends with the goroutine.
-			err = errors.Join(err, fmt.Errorf("take back capabilities: %w", back))
-			return
-		}
-		runtime.UnlockOSThread()
-	}()
-	return fn()
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // ethtoolNL is ethtool's family of generic netlink and the strings that it was
 // asked for.
 type ethtoolNL struct {
-	genlFamily
+	kernelnet.Family
 	sets map[uint32][]string
 }
 
@@ -18,23 +20,22 @@ type ethtoolNL struct {
 // whose driver answers with an error other than that it has no such thing
 // (net/ethtool/netlink.c, ethnl_default_dumpit); then each is asked by itself,
 // and source is missing of those that fail.
-func (e *ethtoolNL) all(s *Snapshot, source string, command uint8, header uint16, flags uint32, attrs []byte) ([][]byte, error) {
-	head := func(index uint32) []byte {
-		var b []byte
+func (e *ethtoolNL) all(s *Snapshot, source string, command uint8, header int, flags uint32, attrs kernelnet.Message) ([][]byte, error) {
+	head := func(index uint32) kernelnet.Message {
+		var b kernelnet.Message
 		if index != 0 {
-			b = genlNumber(b, unix.ETHTOOL_A_HEADER_DEV_INDEX, index)
+			b = b.Attr32(unix.ETHTOOL_A_HEADER_DEV_INDEX, index)
 		}
-		b = genlNumber(b, unix.ETHTOOL_A_HEADER_FLAGS, flags)
-		return append(genlNest(nil, header, b), attrs...)
+		return append(kernelnet.Message{}.Nest(header, b.Attr32(unix.ETHTOOL_A_HEADER_FLAGS, flags)), attrs...)
 	}
-	messages, err := e.dump(command, head(0))
+	messages, err := genlDump(e.Family, command, head(0))
 	if err == nil || genlUnsupported(err) || errors.Is(err, unix.EINVAL) {
 		return messages, err
 	}
 	messages = nil
 	var errs []error
 	for _, d := range s.devices() {
-		m, err := e.ask(command, 0, head(d.Index))
+		m, err := genlAsk(e.Family, command, 0, head(d.Index))
 		if err != nil && !genlUnsupported(err) && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, fmt.Errorf("device %s: %w", d.Name, err))
 		}
@@ -48,19 +49,19 @@ func (e *ethtoolNL) all(s *Snapshot, source string, command uint8, header uint16
 
 // learn asks for the strings of sets that are not known yet.
 func (e *ethtoolNL) learn(sets ...uint32) error {
-	var want []byte
+	var want kernelnet.Message
 	for _, set := range sets {
 		if _, known := e.sets[set]; known {
 			continue
 		}
 		e.sets[set] = nil
-		want = genlNest(want, unix.ETHTOOL_A_STRINGSETS_STRINGSET, genlNumber(nil, unix.ETHTOOL_A_STRINGSET_ID, set))
+		want = want.Nest(unix.ETHTOOL_A_STRINGSETS_STRINGSET, kernelnet.Message{}.Attr32(unix.ETHTOOL_A_STRINGSET_ID, set))
 	}
 	if want == nil {
 		return nil
 	}
-	attrs := genlNest(nil, unix.ETHTOOL_A_STRSET_HEADER, nil)
-	messages, err := e.ask(unix.ETHTOOL_MSG_STRSET_GET, 0, append(attrs, genlNest(nil, unix.ETHTOOL_A_STRSET_STRINGSETS, want)...))
+	attrs := kernelnet.Message{}.Nest(unix.ETHTOOL_A_STRSET_HEADER, nil).Nest(unix.ETHTOOL_A_STRSET_STRINGSETS, want)
+	messages, err := genlAsk(e.Family, unix.ETHTOOL_MSG_STRSET_GET, 0, attrs)
 	if err != nil {
 		return err
 	}
@@ -78,8 +79,8 @@ const maxStrings = 1 << 12
 // parseStringSets adds the strings of a STRSET_GET_REPLY to sets.
 func parseStringSets(m []byte, sets map[uint32][]string) error {
 	var errs []error
-	nested := func(b []byte, kind uint16, each func(content []byte)) {
-		errs = append(errs, attributes(b, func(k uint16, content []byte) {
+	nested := func(b []byte, kind int, each func(content []byte)) {
+		errs = append(errs, kernelnet.Attributes(b, 0, func(k int, content []byte) {
 			if k == kind {
 				each(content)
 			}
@@ -102,7 +103,7 @@ func parseStringSets(m []byte, sets map[uint32][]string) error {
 // appendString puts a string in the place that its index names.
 func appendString(strs []string, b []byte) []string {
 	index, value := uint64(maxStrings), ""
-	_ = attributes(b, func(kind uint16, content []byte) {
+	_ = kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case stringIndex:
 			index, _ = u32(content, 0)

@@ -5,9 +5,37 @@ import (
 	"strings"
 )
 
+// gstrings are the strings of a set.
+type gstrings struct {
+	answer []byte // of the kernel
+	names  []string
+	// stats are what of made of them, nil where that depends on the numbers too.
+	stats []stat
+	sums  wholes // to use again
+}
+
+// of is what the strings say about numbers; table begins the counters' names.
+func (d *gstrings) of(table string, numbers []uint64) []stat {
+	if d.stats != nil {
+		return d.stats
+	}
+	stats := statNames(d.names, numbers)
+	fixed := true
+	for i := range stats {
+		stats[i].counter = table + stats[i].name
+		fixed = fixed && !stats[i].header
+	}
+	if fixed {
+		d.stats = stats
+	}
+	return stats
+}
+
 // stat is a driver's statistic by its string.
 type stat struct {
 	name, object string
+	// counter is the name behind its table.
+	counter string
 	// level is set for what is no counter.
 	level bool
 	// header is set for a string whose number only says of which queue the

@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -133,14 +134,14 @@ type filter struct {
 
 func decodeFilter(m []byte) (filter, error) {
 	if len(m) < nl.SizeofTcMsg {
-		return filter{}, fmt.Errorf("message of a filter: %d bytes: %w", len(m), errShort)
+		return filter{}, fmt.Errorf("message of a filter: %d bytes: %w", len(m), kernelnet.ErrShort)
 	}
 	index, _ := u32(m, 4)
 	handle, _ := u32(m, 8)
 	parent, _ := u32(m, 12)
 	info, _ := u32(m, 16)
 	f := filter{device: uint32(index), handle: uint32(handle), parent: uint32(parent), info: uint32(info)}
-	err := attributes(m[nl.SizeofTcMsg:], func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(m, nl.SizeofTcMsg, func(kind int, content []byte) {
 		switch kind {
 		case nl.TCA_KIND:
 			f.kind = unix.ByteSliceToString(content)
@@ -230,7 +231,7 @@ func (p *filterParser) options(f *filter, object string) error {
 	kind := p.kinds[f.kind]
 	var police []byte
 	var failed error
-	err := attributes(f.options, func(attr uint16, content []byte) {
+	err := kernelnet.Attributes(f.options, 0, func(attr int, content []byte) {
 		switch {
 		case failed != nil || attr == 0:
 		case attr == kind.actions:

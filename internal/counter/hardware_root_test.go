@@ -4,8 +4,6 @@ package counter
 
 import (
 	"errors"
-	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,20 +21,11 @@ import (
 // no such thing.
 func ethtoolSays(t *testing.T, args ...string) (names []string, values []uint64) {
 	t.Helper()
-	cmd := exec.Command("ethtool", args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if said := strings.ToLower(string(out)); !strings.Contains(said, "not supported") && !strings.Contains(said, "no stats available") {
-			t.Fatalf("ethtool %v: %v: %s", args, err, out)
-		}
+	out, ok := testkit.Ethtool(t, args...)
+	if !ok {
 		return nil, nil
 	}
-	if err != nil {
-		t.Fatalf("%v (apt-get install ethtool; make test does)", err)
-	}
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		i := strings.LastIndex(line, ": ")
 		if i < 0 {
 			continue
@@ -85,7 +74,7 @@ func readings(t *testing.T, s Snapshot, device uint32, tables ...string) map[str
 // hardwareOf reads all that drivers say in the thread's namespace.
 func hardwareOf(t *testing.T) Snapshot {
 	t.Helper()
-	s := ReadNetNS()
+	s := readNetNS()
 	for _, b := range s.Missing {
 		if strings.Contains(b.What, "ethtool") || strings.Contains(b.What, "ETHTOOL") || strings.Contains(b.What, "devlink") || strings.Contains(b.What, "generic") {
 			t.Errorf("missing: %+v", b)
@@ -235,80 +224,17 @@ func TestStatisticsOfGoneDevice(t *testing.T) {
 		if err := ns.Links().LinkSetName(link, "other0"); err != nil {
 			t.Fatal(err)
 		}
-		values, err := e.device(record.Device{Index: index, Name: "host0"})
+		values, err := e.device(nil, record.Device{Index: index, Name: "host0"})
 		if err != nil || len(values) == 0 || values[0].Device.Name != "other0" {
 			t.Errorf("renamed: %+v, %v", values, err)
 		}
 		if err := ns.Links().LinkDel(link); err != nil {
 			t.Fatal(err)
 		}
-		if values, err := e.device(record.Device{Index: index, Name: "host0"}); len(values) > 0 || err != nil {
+		if values, err := e.device(nil, record.Device{Index: index, Name: "host0"}); len(values) > 0 || err != nil {
 			t.Errorf("gone: %+v, %v", values, err)
 		}
 	})
-}
-
-// TestIoctlLoadsNoModule asks for a device that does not exist and is called as
-// a module is. Without the precaution the kernel loads that module.
-func TestIoctlLoadsNoModule(t *testing.T) {
-	const module = "act_nat"
-	loaded := func() bool {
-		_, err := os.Stat("/sys/module/" + module)
-		return err == nil
-	}
-	loads, err := live.loads()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if loaded() && loads {
-		t.Fatalf("module %s is loaded already", module)
-	}
-	testkit.InNetNS(t, func(*netlab.Namespace) {
-		e, err := openEthtool()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.close()
-		ask := func() error {
-			_, err := e.counts(module, setStats)
-			return err
-		}
-		was := capabilities(t)
-		if err := withoutModules(func() error {
-			if now := capabilities(t); now != was&^(1<<unix.CAP_NET_ADMIN|1<<unix.CAP_SYS_MODULE) {
-				t.Errorf("capabilities %#x of %#x", now, was)
-			}
-			return ask()
-		}); !errors.Is(err, unix.ENODEV) {
-			t.Errorf("a device that does not exist: %v", err)
-		}
-		if now := capabilities(t); now != was {
-			t.Errorf("afterwards capabilities %#x, before %#x", now, was)
-		}
-		if !loads {
-			return // nothing could have been loaded
-		}
-		if loaded() {
-			t.Fatal("the question loaded a module")
-		}
-		if err := ask(); !errors.Is(err, unix.ENODEV) || !loaded() {
-			t.Fatalf("without the precaution: %v, loaded %v: this test would see nothing", err, loaded())
-		}
-		if err := unix.DeleteModule(module, 0); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// capabilities are the effective ones of the thread.
-func capabilities(t *testing.T) uint32 {
-	t.Helper()
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		t.Fatal(err)
-	}
-	return data[0].Effective
 }
 
 // TestEthtoolMemoryEnds: where a driver writes more than was made ready for, the
@@ -334,7 +260,7 @@ func TestEthtoolMemoryEnds(t *testing.T) {
 		if !errors.Is(err, unix.EFAULT) {
 			t.Errorf("beyond the end: %v", err)
 		}
-		if values, err := e.deviceNamed(record.Device{Index: 1, Name: "host0"}); err != nil || len(values) < counts[setStats] {
+		if values, err := e.deviceNamed(nil, record.Device{Index: 1, Name: "host0"}); err != nil || len(values) < counts[setStats] {
 			t.Errorf("afterwards: %d values, %v", len(values), err)
 		}
 	})

@@ -6,6 +6,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 const linkSource = "rtnetlink RTM_GETLINK"
@@ -79,14 +81,14 @@ func parseLinks(messages [][]byte) ([]Value, error) {
 // parseLink adds the counters of one device. A device has all of them or none.
 func parseLink(values []Value, m []byte, table u64table) ([]Value, error) {
 	if len(m) < unix.SizeofIfInfomsg {
-		return values, fmt.Errorf("message of a device: %d bytes: %w", len(m), errShort)
+		return values, fmt.Errorf("message of a device: %d bytes: %w", len(m), kernelnet.ErrShort)
 	}
 	index, _ := u32(m, 4)
 	a := adder{source: linkSource, values: values}
 	a.device.Index = uint32(index)
 	var stats, info []byte
 	carriers := [3][]byte{}
-	err := attributes(m[unix.SizeofIfInfomsg:], func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(m, unix.SizeofIfInfomsg, func(kind int, content []byte) {
 		switch kind {
 		case unix.IFLA_IFNAME:
 			a.device.Name = unix.ByteSliceToString(content)
@@ -113,7 +115,7 @@ func parseLink(values []Value, m []byte, table u64table) ([]Value, error) {
 		return values, fmt.Errorf("device %q has no index", a.device.Name)
 	}
 	if len(stats) < 8 {
-		return values, fmt.Errorf("device %d: statistics of %d bytes: %w", index, len(stats), errShort)
+		return values, fmt.Errorf("device %d: statistics of %d bytes: %w", index, len(stats), kernelnet.ErrShort)
 	}
 	a.command = "ip -s -s link show dev " + quote(a.device.Name)
 	table.counts(&a, "", stats)
@@ -144,7 +146,7 @@ const (
 func parseLinkInfo(info []byte) (values []xvalue, err error) {
 	var kind, slaveKind string
 	var data, xstats, slaveData []byte
-	err = attributes(info, func(attr uint16, content []byte) {
+	err = kernelnet.Attributes(info, 0, func(attr int, content []byte) {
 		switch attr {
 		case nl.IFLA_INFO_KIND:
 			kind = unix.ByteSliceToString(content)
@@ -170,7 +172,7 @@ func parseLinkInfo(info []byte) (values []xvalue, err error) {
 	}
 	switch kind {
 	case "bridge":
-		err = pick(data, map[uint16]func([]byte){
+		err = pick(data, map[int]func([]byte){
 			brFDBLearned:    number("bridge.fdb_n_learned", true),
 			brFDBMaxLearned: number("bridge.fdb_max_learned", true),
 		})
@@ -182,11 +184,11 @@ func parseLinkInfo(info []byte) (values []xvalue, err error) {
 	}
 	switch slaveKind {
 	case "bond":
-		err = pick(slaveData, map[uint16]func([]byte){
+		err = pick(slaveData, map[int]func([]byte){
 			bondSlaveLinkFailureCount: number("bond.link_failure_count", false),
 		})
 	case "bridge":
-		err = pick(slaveData, map[uint16]func([]byte){
+		err = pick(slaveData, map[int]func([]byte){
 			brportGroups:    number("bridge.mcast_n_groups", true),
 			brportMaxGroups: number("bridge.mcast_max_groups", true),
 		})
@@ -198,8 +200,8 @@ func parseLinkInfo(info []byte) (values []xvalue, err error) {
 }
 
 // pick hands the attributes that have a function to it.
-func pick(b []byte, by map[uint16]func(content []byte)) error {
-	return attributes(b, func(kind uint16, content []byte) {
+func pick(b []byte, by map[int]func(content []byte)) error {
+	return kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		if f, ok := by[kind]; ok {
 			f(content)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -119,7 +120,7 @@ func parseLinkStats(messages [][]byte, names map[uint32]string) ([]Value, error)
 	p.source = statsSource
 	for _, m := range messages {
 		if len(m) < sizeofIfStatsMsg {
-			p.fail(fmt.Errorf("message of statistics: %d bytes: %w", len(m), errShort))
+			p.fail(fmt.Errorf("message of statistics: %d bytes: %w", len(m), kernelnet.ErrShort))
 			continue
 		}
 		index, _ := u32(m, 4)
@@ -140,17 +141,17 @@ func (p *statsParser) fail(err error) {
 }
 
 func (p *statsParser) message(b []byte) {
-	p.fail(attributes(b, func(kind uint16, content []byte) {
+	p.fail(kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case unix.IFLA_STATS_LINK_XSTATS, unix.IFLA_STATS_LINK_XSTATS_SLAVE:
-			p.fail(pick(content, map[uint16]func([]byte){xstatsBridge: p.bridge, xstatsBond: p.bonding}))
+			p.fail(pick(content, map[int]func([]byte){xstatsBridge: p.bridge, xstatsBond: p.bonding}))
 		case unix.IFLA_STATS_LINK_OFFLOAD_XSTATS:
-			p.fail(pick(content, map[uint16]func([]byte){
+			p.fail(pick(content, map[int]func([]byte){
 				offloadCPUHit: func(b []byte) { p.tables.cpuHit.counts(&p.adder, "", b) },
 				offloadL3:     func(b []byte) { p.tables.l3.counts(&p.adder, "", b) },
 			}))
 		case unix.IFLA_STATS_AF_SPEC:
-			p.fail(pick(content, map[uint16]func([]byte){unix.AF_MPLS: p.mpls}))
+			p.fail(pick(content, map[int]func([]byte){unix.AF_MPLS: p.mpls}))
 		}
 	}))
 }
@@ -158,7 +159,7 @@ func (p *statsParser) message(b []byte) {
 // bridge adds what a bridge or a port of one counts
 // (net/bridge/br_netlink.c, br_fill_linkxstats).
 func (p *statsParser) bridge(b []byte) {
-	p.fail(pick(b, map[uint16]func([]byte){
+	p.fail(pick(b, map[int]func([]byte){
 		bridgeVLAN:  p.vlan,
 		bridgeMcast: func(b []byte) { p.tables.mcast.counts(&p.adder, "", b) },
 		bridgeSTP:   func(b []byte) { p.tables.stp.counts(&p.adder, "", b) },
@@ -167,7 +168,7 @@ func (p *statsParser) bridge(b []byte) {
 
 func (p *statsParser) vlan(b []byte) {
 	if len(b) < sizeofVLANStats {
-		p.fail(fmt.Errorf("statistics of a VLAN: %d bytes: %w", len(b), errShort))
+		p.fail(fmt.Errorf("statistics of a VLAN: %d bytes: %w", len(b), kernelnet.ErrShort))
 		return
 	}
 	if !p.vlans.another() {
@@ -187,8 +188,8 @@ func (p *statsParser) vlan(b []byte) {
 // (drivers/net/bonding/bond_3ad.c, bond_3ad_stats_fill). The numbers of the
 // attributes begin with 0.
 func (p *statsParser) bonding(b []byte) {
-	p.fail(pick(b, map[uint16]func([]byte){bond3AD: func(b []byte) {
-		p.fail(attributes(b, func(kind uint16, content []byte) {
+	p.fail(pick(b, map[int]func([]byte){bond3AD: func(b []byte) {
+		p.fail(kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 			v, ok := u64(content, 0)
 			switch {
 			case !ok || kind == bond3ADPad:
@@ -204,7 +205,7 @@ func (p *statsParser) bonding(b []byte) {
 // mpls adds what MPLS counts of a device (net/mpls/af_mpls.c,
 // mpls_fill_stats_af).
 func (p *statsParser) mpls(b []byte) {
-	p.fail(pick(b, map[uint16]func([]byte){
+	p.fail(pick(b, map[int]func([]byte){
 		mplsLink: func(b []byte) { p.tables.mpls.counts(&p.adder, "", b) },
 	}))
 }

@@ -7,17 +7,12 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // attr makes one netlink attribute, with its padding.
-func attr(kind uint16, content []byte) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(content)))
-	b = append(binary.NativeEndian.AppendUint16(b, kind), content...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
+func attr(kind int, content []byte) []byte { return kernelnet.Message{}.Attr(kind, content) }
 
 func join(parts ...[]byte) []byte {
 	var b []byte
@@ -123,7 +118,7 @@ func TestParseLinksHostile(t *testing.T) {
 		"zero attribute":   join(good[:16], []byte{0, 0, 0, 0, 0, 0, 0, 0}),
 	} {
 		values, err := parseLinks([][]byte{m, good})
-		if !errors.Is(err, errShort) {
+		if !errors.Is(err, kernelnet.ErrShort) {
 			t.Errorf("%s: error %v", name, err)
 		}
 		if len(values) != 25 {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/internal/testkit"
 )
 
@@ -68,21 +68,18 @@ var nfSamples = []struct {
 		}
 		return values, err
 	}},
-	{"iptables_filter-6.18", func(m [][]byte) ([]Value, error) { return xtAll(xtFamilies()[0], m) }},
-	{"ip6tables_filter-6.18", func(m [][]byte) ([]Value, error) { return xtAll(xtFamilies()[1], m) }},
+	{"iptables_filter-6.18", func(m [][]byte) ([]Value, error) { return xtAll(kernelnet.XtFamilies()[0], m) }},
+	{"ip6tables_filter-6.18", func(m [][]byte) ([]Value, error) { return xtAll(kernelnet.XtFamilies()[1], m) }},
 }
 
-func xtAll(f xtFamily, m [][]byte) ([]Value, error) {
+func xtAll(f kernelnet.XtFamily, m [][]byte) ([]Value, error) {
 	if len(m) < 2 {
 		return nil, nil
 	}
-	parts, err := parseXtTable(m[0], m[1], f.layout)
-	if err != nil {
-		return nil, err
-	}
+	rules, _, err := f.Rules(kernelnet.XtTable{Info: m[0], Entries: m[1]})
 	all := xtValues{whole: true}
-	all.add(f, "filter", parts)
-	return all.values(), nil
+	all.add(f, "filter", rules)
+	return all.values(), err
 }
 
 func nfSample(t testing.TB, name string) [][]byte {
@@ -159,7 +156,7 @@ func nftRuleOf(handle uint64, exprs ...[]byte) []byte {
 func TestNftDrops(t *testing.T) {
 	drop, accept := verdictOf(0), verdictOf(1)
 	immediate := expression("immediate", attr(unix.NFTA_IMMEDIATE_DREG, beBytes(uint32(unix.NFT_REG_1))))
-	set := func(name string, sreg uint16) []byte { return expression(name, attr(sreg, beBytes(uint32(1)))) }
+	set := func(name string, sreg int) []byte { return expression(name, attr(sreg, beBytes(uint32(1)))) }
 	object := func(kind uint32) []byte {
 		return expression("objref", attr(unix.NFTA_OBJREF_IMM_TYPE, beBytes(kind)), attr(unix.NFTA_OBJREF_IMM_NAME, []byte("x\x00")))
 	}
@@ -182,8 +179,8 @@ func TestNftDrops(t *testing.T) {
 		{"a log between", [][]byte{c, expression("log"), expression("notrack"), expression("last"), drop}, true},
 		{"a mark between", [][]byte{c, immediate, set("meta", unix.NFTA_META_SREG), set("ct", unix.NFTA_CT_SREG), drop}, true},
 		{"a mark is read between", [][]byte{c, set("meta", unix.NFTA_META_DREG), drop}, false},
-		{"a named counter between", [][]byte{c, object(nftObjectCounter), drop}, true},
-		{"a named quota between", [][]byte{c, object(nftObjectQuota), drop}, false},
+		{"a named counter between", [][]byte{c, object(unix.NFT_OBJECT_COUNTER), drop}, true},
+		{"a named quota between", [][]byte{c, object(unix.NFT_OBJECT_QUOTA), drop}, false},
 		{"an accept between", [][]byte{c, accept, drop}, false},
 		{"after the drop", [][]byte{drop, c}, false},
 	} {
@@ -193,9 +190,9 @@ func TestNftDrops(t *testing.T) {
 			prefix = "nft.drop_"
 		}
 		l := label{"rule inet my table in 7", "nft -a list chain inet 'my table' in", nftRuleSource}
-		want := nftCounter{packets: 3, bytes: 100}.values(prefix, l)
+		want := counterValues(kernelnet.NftCounter{Packets: 3, Bytes: 100}, prefix, l)
 		if tt.drops {
-			sum := nftCounter{packets: 3, bytes: 100}.values(prefix, label{"", "nft list ruleset", nftRuleSource})
+			sum := counterValues(kernelnet.NftCounter{Packets: 3, Bytes: 100}, prefix, label{"", "nft list ruleset", nftRuleSource})
 			want = append(sum, want...)
 		}
 		if d := cmp.Diff(want, values); d != "" || err != nil {
@@ -242,7 +239,8 @@ func TestNftBounds(t *testing.T) {
 
 func TestXtBounds(t *testing.T) {
 	all := xtValues{whole: true}
-	all.add(xtFamilies()[0], "filter", slices.Repeat([]xtPart{{"INPUT", 1, 2, 20, true}, {"INPUT", 0, 1, 10, false}}, maxXtParts+3))
+	drop, policy := kernelnet.XtRule{Chain: "INPUT", Number: 1, Packets: 2, Bytes: 20, Target: "REJECT"}, kernelnet.XtRule{Chain: "INPUT", Packets: 1, Bytes: 10}
+	all.add(kernelnet.XtFamilies()[0], "filter", slices.Repeat([]kernelnet.XtRule{drop, policy}, maxXtParts+3))
 	values := all.values()
 	if len(values) != 2+4*maxXtParts || values[0].Value != 2*(maxXtParts+3) || all.left != 6 {
 		t.Errorf("%d values, the first %+v, %d left", len(values), values[0], all.left)
@@ -314,53 +312,6 @@ func TestParseNetfilterFiles(t *testing.T) {
 	}
 }
 
-func TestParts(t *testing.T) {
-	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
-		t.Fatal(err)
-	}
-	builtins := "lib/modules/" + unix.ByteSliceToString(uts.Release[:]) + "/modules.builtin"
-	const modular, disabled = "proc/modules", "proc/sys/kernel/modules_disabled"
-	for _, tt := range []struct {
-		name  string
-		files map[string]string
-		want  bool
-		err   bool
-	}{
-		{"loaded", map[string]string{modular: "", "sys/module/nf_tables/": ""}, true, false},
-		{"a kernel without modules", map[string]string{"proc/self/": ""}, true, false},
-		{"no procfs", map[string]string{"sys/": ""}, false, true},
-		{"loading is switched off", map[string]string{modular: "", disabled: "1\n"}, true, false},
-		{"built in", map[string]string{modular: "", disabled: "0\n", builtins: "kernel/net/x.ko\nkernel/net/netfilter/nf-tables.ko\n"}, true, false},
-		{"not loaded", map[string]string{modular: "", disabled: "0\n", builtins: "kernel/net/nf_tables2.ko\n"}, false, false},
-		{"nobody knows", map[string]string{modular: "", disabled: "0\n"}, false, true},
-	} {
-		root := t.TempDir()
-		for name, content := range tt.files {
-			path := filepath.Join(root, name)
-			dir := filepath.Dir(path)
-			if strings.HasSuffix(name, "/") {
-				dir = path
-			}
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if dir != path {
-				if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		got, err := newParts(root).has("nf_tables")
-		if got != tt.want || (err != nil) != tt.err {
-			t.Errorf("%s: %v, %v", tt.name, got, err)
-		}
-		if got, _ := newParts(root).has("nf_tables", "nonesuch"); got && tt.name != "a kernel without modules" && tt.name != "loading is switched off" {
-			t.Errorf("%s: a part that is not there", tt.name)
-		}
-	}
-}
-
 func FuzzNft(f *testing.F) {
 	for _, name := range []string{"nft_rules-6.18", "nft_chains-6.18", "nft_objects-6.18"} {
 		for _, m := range nfSample(f, name) {
@@ -380,26 +331,6 @@ func FuzzNft(f *testing.F) {
 		}
 		if sum != all.packets {
 			t.Errorf("the parts have %d, the sum is %d", sum, all.packets)
-		}
-	})
-}
-
-func FuzzXtTable(f *testing.F) {
-	for _, name := range []string{"iptables_filter-6.18", "ip6tables_filter-6.18"} {
-		m := nfSample(f, name)
-		f.Add(m[0], m[1], strings.HasPrefix(name, "ip6"))
-	}
-	f.Fuzz(func(t *testing.T, info, entries []byte, six bool) {
-		family := xtFamilies()[0]
-		if six {
-			family = xtFamilies()[1]
-		}
-		parts, err := parseXtTable(info, entries, family.layout)
-		if err != nil && len(parts) > 0 {
-			t.Errorf("%d parts beside the error %v", len(parts), err)
-		}
-		if len(parts)*family.layout.size > len(entries) {
-			t.Errorf("%d parts of %d bytes", len(parts), len(entries))
 		}
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // The questions to nf_tables. None of them resets a counter.
@@ -28,7 +30,7 @@ const (
 // makes: those of rules that drop or reject as nft.drop_packets and
 // nft.drop_bytes, the others as nft.packets and nft.bytes.
 func (s *Snapshot) readNft() {
-	ok, err := live.has("nf_tables")
+	ok, err := live.Has("nf_tables")
 	if err != nil {
 		s.miss(nftRuleSource, err)
 	}
@@ -58,22 +60,24 @@ func (s *Snapshot) readNft() {
 // could not be read. A message that is not understood is named in Missing.
 func (s *Snapshot) nftDump(source string, request, answer int, begin func(), each func(m []byte) (bool, error)) bool {
 	var errs []error
-	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
-	err := nfDump(subsystem|request, subsystem|answer, func() {
+	err := kernelnet.NftDump(request, answer, unix.AF_UNSPEC, nil, func() {
 		errs = nil
 		begin()
-	}, func(m []byte) bool {
+	}, func(m []byte) error {
 		more, err := each(m)
 		if err != nil {
 			errs = append(errs[:min(len(errs), 3)], err)
 		}
-		return more
+		if !more {
+			return kernelnet.ErrEnough
+		}
+		return nil
 	})
 	switch {
 	case noSubsystem(err):
 		return true
 	case err != nil:
-		s.miss(source, needsNetAdmin(err))
+		s.miss(source, kernelnet.NeedsCap(err, netAdmin))
 		return true
 	}
 	if err := parseError(source, errs...); err != nil {
@@ -98,23 +102,17 @@ type nftTables struct {
 	drops          bool
 	// refs say how rules use named counters; mapped are the tables of rules
 	// that choose one by a map.
-	refs   map[nftID]nftUse
-	mapped map[nftID]bool
+	refs   map[kernelnet.NftID]nftUse
+	mapped map[kernelnet.NftID]bool
 	// rule is the one that was read last.
 	rule nftRule
-}
-
-// nftID names an object of a table, or with no name the table.
-type nftID struct {
-	family      uint8
-	table, name string
 }
 
 // nftUse is how rules use a named counter: before a drop, or otherwise.
 type nftUse struct{ drop, other bool }
 
 func newNftTables() *nftTables {
-	return &nftTables{whole: true, refs: map[nftID]nftUse{}, mapped: map[nftID]bool{}}
+	return &nftTables{whole: true, refs: map[kernelnet.NftID]nftUse{}, mapped: map[kernelnet.NftID]bool{}}
 }
 
 // clone is a copy to which values can be added without touching those of t.
@@ -140,7 +138,7 @@ func (t *nftTables) addRule(m []byte) (more bool, err error) {
 		t.refs[id] = nftUse{drop: old.drop || use.drop, other: old.other || use.other}
 	}
 	if r.maps {
-		t.mapped[nftID{family: r.family, table: string(r.table)}] = true
+		t.mapped[kernelnet.NftID{Family: r.Family, Table: string(r.Table)}] = true
 	}
 	for i, c := range r.counters {
 		t.addCounter(c, func() label { return r.label("counter", i) })
@@ -157,9 +155,9 @@ type label struct{ object, command, source string }
 
 // label names the rule; a second counter of it has a number.
 func (r *nftRule) label(what string, i int) label {
-	family, table, chain := nftFamily(r.family), string(r.table), string(r.chain)
+	family, table, chain := kernelnet.NftFamily(r.Family), string(r.Table), string(r.Chain)
 	l := label{
-		object:  "rule " + family + " " + table + " " + chain + " " + strconv.FormatUint(r.handle, 10),
+		object:  "rule " + family + " " + table + " " + chain + " " + strconv.FormatUint(r.Handle, 10),
 		command: "nft -a list chain " + family + " " + quote(table) + " " + quote(chain),
 		source:  nftRuleSource,
 	}
@@ -172,18 +170,18 @@ func (r *nftRule) label(what string, i int) label {
 // addChain takes a message of a chain: the counters of its policy, which only
 // a chain has that was made with them, as iptables-nft does.
 func (t *nftTables) addChain(m []byte) error {
-	c, err := parseNftChain(m)
+	c, err := kernelnet.ParseNftChain(m)
 	if err != nil {
 		t.whole = false
 	}
-	if !c.counts {
+	if !c.Counted {
 		return err
 	}
-	t.addCounter(c.counter, func() label {
-		family := nftFamily(c.family)
+	t.addCounter(nftCounter{c.Counter, c.Policy == "drop"}, func() label {
+		family := kernelnet.NftFamily(c.ID.Family)
 		return label{
-			object:  "policy " + family + " " + c.table + " " + c.name,
-			command: "nft list chain " + family + " " + quote(c.table) + " " + quote(c.name),
+			object:  "policy " + family + " " + c.ID.Table + " " + c.ID.Name,
+			command: "nft list chain " + family + " " + quote(c.ID.Table) + " " + quote(c.ID.Name),
 			source:  nftChainSource,
 		}
 	})
@@ -196,10 +194,10 @@ func (t *nftTables) addObject(m []byte) error {
 	if err != nil || o.kind == "" {
 		return err
 	}
-	family := nftFamily(o.id.family)
+	family := kernelnet.NftFamily(o.id.Family)
 	l := label{
-		object:  o.kind + " " + family + " " + o.id.table + " " + o.id.name,
-		command: "nft list " + o.kind + " " + family + " " + quote(o.id.table) + " " + quote(o.id.name),
+		object:  o.kind + " " + family + " " + o.id.Table + " " + o.id.Name,
+		command: "nft list " + o.kind + " " + family + " " + quote(o.id.Table) + " " + quote(o.id.Name),
 		source:  nftObjectSource,
 	}
 	if o.kind == "quota" {
@@ -207,24 +205,24 @@ func (t *nftTables) addObject(m []byte) error {
 		return nil
 	}
 	use := t.refs[o.id]
-	if use.drop && !use.other && t.whole && !t.mapped[nftID{family: o.id.family, table: o.id.table}] {
-		t.addDrop(func() []Value { return o.counter.values("nft.drop_counter_", l) })
+	if use.drop && !use.other && t.whole && !t.mapped[kernelnet.NftID{Family: o.id.Family, Table: o.id.Table}] {
+		t.addDrop(func() []Value { return counterValues(o.counter, "nft.drop_counter_", l) })
 		return nil
 	}
-	t.addPlain(func() []Value { return o.counter.values("nft.counter_", l) })
+	t.addPlain(func() []Value { return counterValues(o.counter, "nft.counter_", l) })
 	return nil
 }
 
 // addCounter adds the counter of a rule or of a policy.
 func (t *nftTables) addCounter(c nftCounter, of func() label) {
 	if !c.drops {
-		t.addPlain(func() []Value { return c.values("nft.", of()) })
+		t.addPlain(func() []Value { return counterValues(c.NftCounter, "nft.", of()) })
 		return
 	}
 	t.drops = true
-	t.packets += c.packets
-	t.bytes += c.bytes
-	t.addDrop(func() []Value { return c.values("nft.drop_", of()) })
+	t.packets += c.Packets
+	t.bytes += c.Bytes
+	t.addDrop(func() []Value { return counterValues(c.NftCounter, "nft.drop_", of()) })
 }
 
 func (t *nftTables) addDrop(values func() []Value) {
@@ -248,16 +246,16 @@ func (t *nftTables) addPlain(values func() []Value) {
 func (t *nftTables) values() []Value {
 	var values []Value
 	if t.drops && t.whole {
-		sum := nftCounter{packets: t.packets, bytes: t.bytes}
-		values = sum.values("nft.drop_", label{command: "nft list ruleset", source: nftRuleSource})
+		sum := kernelnet.NftCounter{Packets: t.packets, Bytes: t.bytes}
+		values = counterValues(sum, "nft.drop_", label{command: "nft list ruleset", source: nftRuleSource})
 	}
 	return append(append(values, t.drop...), t.plain...)
 }
 
-func (c nftCounter) values(prefix string, l label) []Value {
+func counterValues(c kernelnet.NftCounter, prefix string, l label) []Value {
 	return []Value{
-		{Name: prefix + "packets", Object: l.object, Value: c.packets, Source: l.source, Command: l.command},
-		{Name: prefix + "bytes", Object: l.object, Value: c.bytes, Source: l.source, Command: l.command},
+		{Name: prefix + "packets", Object: l.object, Value: c.Packets, Source: l.source, Command: l.command},
+		{Name: prefix + "bytes", Object: l.object, Value: c.Bytes, Source: l.source, Command: l.command},
 	}
 }
 

@@ -409,7 +409,7 @@ func TestReaderKeepsNamespace(t *testing.T) {
 		}
 		eventually(t, func() string {
 			r.Read(&s)
-			once := ReadNetNS()
+			once := readNetNS()
 			if len(s.Missing) != len(once.Missing) || len(s.Values) != len(once.Values) {
 				return fmt.Sprintf("%d values, a single read has %d; missing %+v", len(s.Values), len(once.Values), s.Missing)
 			}

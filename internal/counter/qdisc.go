@@ -6,6 +6,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -153,14 +154,14 @@ func deviceQdiscs(a *adder, qdiscs []qdisc, queueNames, filterNames *tcNames, b 
 // tc_fill_qdisc).
 func decodeQdisc(m []byte, x *xparser) (qdisc, error) {
 	if len(m) < nl.SizeofTcMsg {
-		return qdisc{}, fmt.Errorf("message of a qdisc: %d bytes: %w", len(m), errShort)
+		return qdisc{}, fmt.Errorf("message of a qdisc: %d bytes: %w", len(m), kernelnet.ErrShort)
 	}
 	index, _ := u32(m, 4)
 	handle, _ := u32(m, 8)
 	parent, _ := u32(m, 12)
 	q := qdisc{device: uint32(index), handle: uint32(handle), parent: uint32(parent)}
 	var stats, options []byte
-	err := attributes(m[nl.SizeofTcMsg:], func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(m, nl.SizeofTcMsg, func(kind int, content []byte) {
 		switch kind {
 		case nl.TCA_KIND:
 			q.kind = unix.ByteSliceToString(content)
@@ -180,7 +181,7 @@ func decodeQdisc(m []byte, x *xparser) (qdisc, error) {
 		q.stats, err = parseTCStats(stats)
 	}
 	if err == nil && (!q.stats.hasBasic || !q.stats.hasQueue) {
-		err = fmt.Errorf("statistics of %d bytes: %w", len(stats), errShort)
+		err = fmt.Errorf("statistics of %d bytes: %w", len(stats), kernelnet.ErrShort)
 	}
 	if err == nil {
 		q.extra, err = x.ofQdisc(q.kind, q.stats.app, options)

@@ -18,7 +18,9 @@ type Reader struct {
 	sources []func(*Snapshot)
 }
 
-// NewReader makes a Reader of what ReadNetNS reads. It opens nothing yet.
+// NewReader makes a Reader of the counters of the network namespace of the
+// thread that calls Read; a goroutine that moved its thread there must still be
+// locked to it. It opens nothing yet.
 func NewReader() *Reader {
 	return &Reader{files: newFileSet(thread, procfs, netnsFiles()), sources: netnsSources()}
 }

@@ -22,6 +22,10 @@ type asker struct {
 }
 
 const (
+	// maxTries bounds how often the kernel is asked for a list. It says when the
+	// list changed while it was handed out: then one may be missing or there
+	// twice.
+	maxTries = 5
 	// maxBytes bounds the messages of one source. A device takes 1.5 kB.
 	maxBytes = 24 << 20
 	// maxAsked bounds how often the kernel is asked about one device or
@@ -70,12 +74,9 @@ func (a *asker) bounded() error {
 // answer without their headers. request makes a new request. Where the list
 // kept changing, the messages of the last attempt stand beside the error.
 func (a *asker) dump(answer uint16, request func() *nl.NetlinkRequest) ([][]byte, error) {
-	// The kernel says when the list changed while it was handed out: then one
-	// may be missing or there twice.
-	const tries = 5
 	var err error
 	var messages [][]byte
-	for range tries {
+	for range maxTries {
 		messages = nil
 		room, left := a.room, 0
 		req := request()
@@ -121,28 +122,6 @@ func trafficRequest(kind int, m nl.TcMsg) func() *nl.NetlinkRequest {
 		req.AddData(&m)
 		return req
 	}
-}
-
-// errShort says that a message or attribute ends before what it must hold.
-var errShort = errors.New("too short")
-
-// attributes hands the type and the content of every netlink attribute to
-// each.
-func attributes(b []byte, each func(kind uint16, content []byte)) error {
-	for len(b) > 0 {
-		if len(b) < unix.SizeofNlAttr {
-			return fmt.Errorf("header of attribute: %d bytes: %w", len(b), errShort)
-		}
-		n := int(binary.NativeEndian.Uint16(b))
-		kind := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-		if n < unix.SizeofNlAttr || n > len(b) {
-			return fmt.Errorf("attribute %d: length %d of %d bytes: %w", kind, n, len(b), errShort)
-		}
-		each(kind, b[unix.SizeofNlAttr:n])
-		aligned := (n + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
-		b = b[min(aligned, len(b)):]
-	}
-	return nil
 }
 
 // u32 and u64 read a number of an attribute; they say false behind its end.

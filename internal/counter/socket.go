@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -96,7 +97,7 @@ func socketObject(inode uint32) string { return "socket " + strconv.FormatUint(u
 
 // readSockets adds what the sockets of the namespace have lost: for each that
 // lost something, and in total for each kind that can be read.
-func (s *Snapshot) readSockets() { s.sockets(live.has, thread) }
+func (s *Snapshot) readSockets() { s.sockets(live.Has, thread) }
 
 // sockets does it with what has says of modules, and the files below dir.
 func (s *Snapshot) sockets(has func(...string) (bool, error), dir string) {
@@ -130,7 +131,7 @@ func (s *Snapshot) kind(k socketKind, inUse map[string]uint64, has func(...strin
 				s.addSockets(k, &t, "sock_diag "+k.table, k.command)
 				return
 			}
-			if !errors.Is(err, errNoDiag) {
+			if !errors.Is(err, kernelnet.ErrNoDiag) {
 				s.miss(missingSockets(k.table), err)
 				return
 			}

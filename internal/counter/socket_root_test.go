@@ -221,18 +221,18 @@ func TestSocketsLose(t *testing.T) {
 	for _, tt := range lossy {
 		t.Run(tt.table, func(t *testing.T) {
 			if unsupported(t, tt.table, tt.proto) {
-				s := readSockets(live.has)
+				s := readSockets(live.Has)
 				if got := losses(t, s.Values, tt.table); len(got) > 0 {
 					t.Errorf("this kernel has none: %v", got)
 				}
 				return
 			}
 			testkit.InNetNS(t, func(ns *netlab.Namespace) {
-				before := readSockets(live.has)
+				before := readSockets(live.Has)
 				l := tt.lose(t, ns, tt.proto)
-				there, err := live.has(tt.modules...)
+				there, err := live.Has(tt.modules...)
 				there = there && err == nil
-				for way, has := range map[string]func(...string) (bool, error){"sock_diag": live.has, "/proc/net": noModules} {
+				for way, has := range map[string]func(...string) (bool, error){"sock_diag": live.Has, "/proc/net": noModules} {
 					if way == "sock_diag" && there || len(kindNamed(t, tt.table).files) > 0 {
 						eventually(t, func() string { return told(t, before, has, tt.table, l) })
 					} else if got := losses(t, readSockets(has).Values, tt.table); len(got) > 0 {
@@ -240,7 +240,7 @@ func TestSocketsLose(t *testing.T) {
 					}
 				}
 				if tt.table == "packet" && !there {
-					s := readSockets(live.has)
+					s := readSockets(live.Has)
 					if len(s.Missing) != 1 || s.Missing[0].Fix != "modprobe af_packet_diag" {
 						t.Errorf("missing: %+v", s.Missing)
 					}
@@ -272,17 +272,17 @@ func told(t *testing.T, before Snapshot, has func(...string) (bool, error), tabl
 // for a loss then and hides none.
 func TestClosedSocket(t *testing.T) {
 	testkit.InNetNS(t, func(ns *netlab.Namespace) {
-		start := readSockets(live.has)
+		start := readSockets(live.Has)
 		first := loseDatagrams(t, ns, unix.IPPROTO_UDP)
 		var before Snapshot
 		eventually(t, func() string {
-			before = readSockets(live.has)
-			return told(t, start, live.has, "udp", first)
+			before = readSockets(live.Has)
+			return told(t, start, live.Has, "udp", first)
 		})
 		must(t, unix.Close(first.fd))
 		second := loseDatagrams(t, ns, unix.IPPROTO_UDP)
 		eventually(t, func() string {
-			after := readSockets(live.has)
+			after := readSockets(live.Has)
 			lost := second.lost()
 			for _, c := range Diff(before, after, record.NetNS{}) {
 				if c.Name == "udp.drops" && (c.Delta != lost || lost == 0) {
@@ -321,7 +321,7 @@ func TestRingIsNotCounted(t *testing.T) {
 		if again := statistics(); again != 0 {
 			t.Errorf("they were not set to 0: %d", again)
 		}
-		s := readSockets(live.has)
+		s := readSockets(live.Has)
 		if got := losses(t, s.Values, "packet")[socketObject(inode)]; got != 0 {
 			t.Errorf("%d drops of a ring are told", got)
 		}
@@ -337,7 +337,7 @@ func TestReadingSocketsLoadsNothing(t *testing.T) {
 			}
 		}
 		before := modules(t)
-		readSockets(live.has)
+		readSockets(live.Has)
 		if d := cmp.Diff(before, modules(t)); d != "" {
 			t.Error(d)
 		}
@@ -404,7 +404,7 @@ func likeSS(t *testing.T, table, args string) string {
 			want[""] += drops
 		}
 	}
-	got := losses(t, readSockets(live.has).Values, table)
+	got := losses(t, readSockets(live.Has).Values, table)
 	switch {
 	case !shown && table == "raw":
 		return "" // a kernel without raw_diag: ss reads /proc/net/raw, and shows no drops

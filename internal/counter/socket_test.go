@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -146,10 +148,10 @@ func socketMessage(inode uint32, cookie uint64, drops uint32, numbers int) []byt
 	binary.NativeEndian.PutUint64(m[44:], cookie)
 	binary.NativeEndian.PutUint32(m[68:], inode)
 	memory := make([]byte, 4*numbers)
-	if numbers > memDrops {
-		binary.NativeEndian.PutUint32(memory[4*memDrops:], drops)
+	if numbers > unix.SK_MEMINFO_DROPS {
+		binary.NativeEndian.PutUint32(memory[4*unix.SK_MEMINFO_DROPS:], drops)
 	}
-	return append(m, attr(inetSkmeminfo, memory)...)
+	return append(m, attr(kernelnet.InetMeminfo, memory)...)
 }
 
 func TestParseDiag(t *testing.T) {
@@ -159,7 +161,7 @@ func TestParseDiag(t *testing.T) {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 	// Before 4.7 there were eight; something new may follow.
-	if _, err := d.parse(socketMessage(7, 9, 1, 8)); !errors.Is(err, errNoDiag) {
+	if _, err := d.parse(socketMessage(7, 9, 1, 8)); !errors.Is(err, kernelnet.ErrNoDiag) {
 		t.Errorf("without drops: %v", err)
 	}
 	if l, err := d.parse(socketMessage(7, 9, 1, 12)); l.drops != 1 || err != nil {
@@ -169,7 +171,7 @@ func TestParseDiag(t *testing.T) {
 		t.Errorf("no full socket: %+v, %v", l, err)
 	}
 	for n := range 72 {
-		if _, err := d.parse(make([]byte, n)); !errors.Is(err, errShort) {
+		if _, err := d.parse(make([]byte, n)); !errors.Is(err, kernelnet.ErrShort) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
@@ -398,7 +400,7 @@ func BenchmarkParse100000Sockets(b *testing.B) {
 			for i := range uint32(n) {
 				binary.NativeEndian.PutUint64(m[44:], uint64(i+1))
 				binary.NativeEndian.PutUint32(m[68:], i+1)
-				binary.NativeEndian.PutUint32(m[72+4+4*memDrops:], i+1)
+				binary.NativeEndian.PutUint32(m[72+4+4*unix.SK_MEMINFO_DROPS:], i+1)
 				l, err := d.parse(m)
 				if err != nil {
 					b.Fatal(err)

@@ -3,7 +3,7 @@ package counter
 import "strings"
 
 // isSocket says whether a value is that of a single socket.
-func isSocket(v Value) bool {
+func isSocket(v *Value) bool {
 	table, field, _ := strings.Cut(v.Name, ".")
 	return field == "drops" && strings.HasPrefix(v.Object, "socket ") && isSocketTable(table)
 }
@@ -18,9 +18,9 @@ func isSocketTable(table string) bool {
 
 // sawSockets says whether a snapshot has each socket of the kind of v that had
 // lost something: its total is there then, and nothing was left out.
-func (s *Snapshot) sawSockets(v Value, old map[key]uint64) bool {
+func (s *Snapshot) sawSockets(v *Value, old *earlier) bool {
 	table, _, _ := strings.Cut(v.Name, ".")
-	_, total := old[key{name: v.Name}]
+	_, total := old.find(key{name: v.Name})
 	return total && s.whole(missingSockets(table))
 }
 
@@ -30,12 +30,13 @@ func (s *Snapshot) sawSockets(v Value, old map[key]uint64) bool {
 func closedSockets(before, after Snapshot) map[string]uint64 {
 	closed := map[string]uint64{}
 	there := map[key]bool{}
-	for _, v := range after.Values {
-		if isSocket(v) {
+	for i := range after.Values {
+		if v := &after.Values[i]; isSocket(v) {
 			there[key{name: v.Name, object: v.Object}] = true
 		}
 	}
-	for _, v := range before.Values {
+	for i := range before.Values {
+		v := &before.Values[i]
 		table, _, _ := strings.Cut(v.Name, ".")
 		if isSocket(v) && !there[key{name: v.Name, object: v.Object}] && after.whole(missingSockets(table)) {
 			closed[v.Name] += v.Value

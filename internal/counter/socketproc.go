@@ -7,17 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // maxListing is how long a list of sockets may take.
 const maxListing = time.Second
-
-// errSlow says that a list was not read to its end.
-var errSlow = fmt.Errorf("the kernel needs more than %v for the list", maxListing)
 
 // readFiles reads the sockets of a kind from those of its files that are
 // there: a kernel without IPv6 has one of them, one without UDP-Lite (7.2 is)
@@ -28,33 +25,12 @@ func (k socketKind) readFiles(dir string, t *tally, inUse map[string]uint64) err
 		if k.empty(i, len(k.files), inUse) {
 			continue
 		}
-		f, err := os.Open(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		err := kernelnet.ReadList(dir, name, end, func(list io.Reader) error { return parseSockets(list, t) })
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
-		}
-		err = parseSockets(until{f, end}, t)
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("/proc/net/%s: %w", name, err)
 		}
 	}
 	return nil
-}
-
-// until ends a list with an error when its time is over.
-type until struct {
-	io.Reader
-	end time.Time
-}
-
-func (u until) Read(b []byte) (int, error) {
-	if time.Now().After(u.end) {
-		return 0, errSlow
-	}
-	return u.Reader.Read(b)
 }
 
 // maxLine is more than any line of a list of sockets has but those of unix
@@ -149,7 +125,8 @@ func columnsOf(heading []byte) *socketColumns {
 
 func (at socketColumns) parse(line []byte) (l loss, err error) {
 	inode, drops := socketColumn(line, at.inode), socketColumn(line, at.drops)
-	if l.drops, err = parseDrops(drops); err == nil && l.drops > 0 {
+	lost, err := kernelnet.ParseDrops(drops)
+	if l.drops = uint64(lost); err == nil && lost > 0 {
 		var n uint64
 		n, err = strconv.ParseUint(string(inode), 10, 32)
 		l.inode = uint32(n)
@@ -158,19 +135,6 @@ func (at socketColumns) parse(line []byte) (l loss, err error) {
 		return loss{}, fmt.Errorf("socket %q: %w", clip(line), err)
 	}
 	return l, nil
-}
-
-// parseDrops reads a counter of 32 bits. Older kernels print that of UDP with
-// a sign.
-func parseDrops(word []byte) (uint64, error) {
-	if len(word) == 1 && word[0] == '0' {
-		return 0, nil
-	}
-	if len(word) > 1 && word[0] == '-' {
-		n, err := strconv.ParseInt(string(word), 10, 32)
-		return uint64(uint32(n)), err
-	}
-	return strconv.ParseUint(string(word), 10, 32)
 }
 
 // socketColumn is the word of that place in a line, nil behind its end.
@@ -195,17 +159,12 @@ func socketColumn(line []byte, n int) []byte {
 // names in /proc/net/protocols (net/core/sock.c, proto_seq_printf). In the
 // number are those that are in the lists: programs have them, and they can
 // receive.
-func readInUse(dir string) (map[string]uint64, error) {
-	f, err := os.Open(filepath.Join(dir, "protocols"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	inUse, err := parseInUse(f)
-	if err != nil {
-		return nil, fmt.Errorf("/proc/net/protocols: %w", err)
-	}
-	return inUse, nil
+func readInUse(dir string) (inUse map[string]uint64, err error) {
+	err = kernelnet.ReadList(dir, "protocols", time.Now().Add(maxListing), func(list io.Reader) (err error) {
+		inUse, err = parseInUse(list)
+		return err
+	})
+	return inUse, err
 }
 
 func parseInUse(r io.Reader) (map[string]uint64, error) {
@@ -252,14 +211,13 @@ func (k socketKind) empty(i, lists int, inUse map[string]uint64) bool {
 // unseenPackets says that the losses of packet sockets are not known, where
 // one receives: /proc/net/packet does not tell them.
 func (s *Snapshot) unseenPackets(dir string) {
-	f, err := os.Open(filepath.Join(dir, "packet"))
+	n := 0
+	err := kernelnet.ReadList(dir, "packet", time.Now().Add(maxListing), func(list io.Reader) (err error) {
+		n, err = receivers(list)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return
-	}
-	n := 0
-	if err == nil {
-		n, err = receivers(until{f, time.Now().Add(maxListing)})
-		f.Close()
 	}
 	if err != nil {
 		s.miss(missingSockets("packet"), err)

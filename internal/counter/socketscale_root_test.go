@@ -3,12 +3,8 @@
 package counter
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"runtime"
 	"testing"
 	"time"
@@ -19,9 +15,6 @@ import (
 	"github.com/whydrop/whydrop/internal/testkit"
 )
 
-// socketsVariable tells a child of a test how many sockets it is to open.
-const socketsVariable = "WHYDROP_TEST_SOCKETS"
-
 // manySockets is how many sockets the tests open: what the goal says, or what
 // an emulated machine has room for.
 func manySockets() int {
@@ -31,56 +24,23 @@ func manySockets() int {
 	return 100_000
 }
 
-// openSockets opens n UDP sockets in the namespace of the calling thread, by
-// as many children of the test as their limits of open files ask for, and
-// returns what the sockets have lost together and how many lost something.
-// They are closed when the test ends.
+// openSockets has n UDP sockets opened in the namespace of the calling thread,
+// and returns what they have lost together and how many lost something.
 func openSockets(t testing.TB, test string, n int) (lost uint64, losers int) {
 	t.Helper()
-	var limit unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	each := int(min(limit.Max, 20_000)) - 50
-	for first := 0; first < n; first += each {
-		l, k := openChild(t, test, first, min(each, n-first))
+	for _, said := range testkit.ManySockets(t, test, n) {
+		var l uint64
+		var k int
+		if _, err := fmt.Sscanf(said, "lost %d %d", &l, &k); err != nil {
+			t.Fatalf("child: %q: %v", said, err)
+		}
 		lost, losers = lost+l, losers+k
 	}
 	return lost, losers
 }
 
-func openChild(t testing.TB, test string, first, n int) (lost uint64, losers int) {
-	t.Helper()
-	child := exec.Command(os.Args[0], "-test.run=^"+test+"$")
-	child.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", socketsVariable, first, n))
-	child.Stderr = os.Stderr
-	stdin, err := child.StdinPipe()
-	must(t, err)
-	stdout, err := child.StdoutPipe()
-	must(t, err)
-	must(t, child.Start()) // of the thread that is in the namespace
-	t.Cleanup(func() {
-		stdin.Close() // which ends it
-		_, _ = io.Copy(io.Discard, stdout)
-		if err := child.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := fmt.Fscanf(bufio.NewReader(stdout), "lost %d %d\n", &lost, &losers); err != nil {
-		t.Fatalf("child with sockets %d to %d: %v", first, first+n, err)
-	}
-	return lost, losers
-}
-
-// isChild does what openSockets asks for where the process is such a child.
-func isChild(t *testing.T) bool {
-	t.Helper()
-	var first, n int
-	if _, err := fmt.Sscanf(os.Getenv(socketsVariable), "%d %d", &first, &n); err != nil {
-		return false
-	}
-	var limit unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	limit.Cur = limit.Max
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+// openMany is what the children do for openSockets.
+func openMany(t *testing.T, first, n int) string {
 	const sent = 10
 	var losers []int
 	for i := first; i < first+n; i++ {
@@ -106,9 +66,7 @@ func isChild(t *testing.T) bool {
 			came += received(t, fd)
 		}
 	}
-	fmt.Printf("lost %d %d\n", lost, len(losers))
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent has seen enough
-	return true
+	return fmt.Sprintf("lost %d %d", lost, len(losers))
 }
 
 // heap is what the process has taken for its heap.
@@ -122,7 +80,7 @@ func heap() uint64 {
 // TestRead100000Sockets opens that many (3,000 in short mode) and reads what
 // they lost: exactly, in bounded time, in bounded memory.
 func TestRead100000Sockets(t *testing.T) {
-	if isChild(t) {
+	if testkit.SocketChild(t, func(first, n int) string { return openMany(t, first, n) }) {
 		return
 	}
 	testkit.InNetNS(t, func(*netlab.Namespace) {
@@ -133,9 +91,9 @@ func TestRead100000Sockets(t *testing.T) {
 		if lost == 0 || inUse["UDP"] != uint64(n) {
 			t.Fatalf("%d sockets of %d, %d lost", inUse["UDP"], n, lost)
 		}
-		there, err := live.has("inet_diag", "udp_diag")
+		there, err := live.Has("inet_diag", "udp_diag")
 		there = there && err == nil
-		for way, has := range map[string]func(...string) (bool, error){"sock_diag": live.has, "/proc/net": noModules} {
+		for way, has := range map[string]func(...string) (bool, error){"sock_diag": live.Has, "/proc/net": noModules} {
 			before := heap()
 			began := time.Now()
 			s := readSockets(has)
@@ -168,7 +126,7 @@ func BenchmarkRead100000Sockets(b *testing.B) {
 		openSockets(b, "TestRead100000Sockets", manySockets())
 		b.ReportAllocs()
 		for b.Loop() {
-			if s := readSockets(live.has); len(s.Values) == 0 {
+			if s := readSockets(live.Has); len(s.Values) == 0 {
 				b.Fatal(errors.New("nothing was read"))
 			}
 		}
@@ -185,7 +143,7 @@ func BenchmarkReadSockets(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			readSockets(live.has)
+			readSockets(live.Has)
 		}
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/vishvananda/netlink/nl"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // tcStats are the statistics that a qdisc, a class or an action has
@@ -24,7 +26,7 @@ type tcStats struct {
 // parseTCStats parses TCA_STATS2 or TCA_ACT_STATS.
 func parseTCStats(b []byte) (s tcStats, err error) {
 	var basic, hw, queue, packets64, rate, rate64 []byte
-	err = attributes(b, func(kind uint16, content []byte) {
+	err = kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		switch kind {
 		case nl.TCA_STATS_BASIC:
 			basic = content
@@ -47,7 +49,7 @@ func parseTCStats(b []byte) (s tcStats, err error) {
 	}
 	const sizeBasic, sizeQueue = 12, 20
 	if basic != nil && len(basic) < sizeBasic || queue != nil && len(queue) < sizeQueue {
-		return tcStats{}, fmt.Errorf("statistics of %d and %d bytes: %w", len(basic), len(queue), errShort)
+		return tcStats{}, fmt.Errorf("statistics of %d and %d bytes: %w", len(basic), len(queue), kernelnet.ErrShort)
 	}
 	s.bytes, s.hasBasic = u64(basic, 0)
 	s.packets, _ = u32(basic, 8)

@@ -2,6 +2,8 @@ package counter
 
 import (
 	"strconv"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // xattr is a number that a kind gives as an attribute of its own.
@@ -16,9 +18,9 @@ type xattr struct {
 // readAttrs makes values of attributes. What the kernel has added since has
 // the number of its attribute as name; it is taken for a level, since most
 // are, and a level is never told as something that grew.
-func readAttrs(table string, known map[uint16]xattr, part string, b []byte) ([]xvalue, error) {
+func readAttrs(table string, known map[int]xattr, part string, b []byte) ([]xvalue, error) {
 	var values []xvalue
-	err := attributes(b, func(kind uint16, content []byte) {
+	err := kernelnet.Attributes(b, 0, func(kind int, content []byte) {
 		x, ok := known[kind]
 		if x.ignore {
 			return
@@ -43,8 +45,8 @@ func readAttrs(table string, known map[uint16]xattr, part string, b []byte) ([]x
 // TCA_CAKE_TIN_STATS_).
 const cakeTins = 10
 
-func cakeAttrs() map[uint16]xattr {
-	return map[uint16]xattr{
+func cakeAttrs() map[int]xattr {
+	return map[int]xattr{
 		1: {ignore: true}, // padding
 		2: {name: "capacity_estimate64", level: true},
 		3: {name: "memory_limit", level: true},
@@ -66,8 +68,8 @@ func cakeAttrs() map[uint16]xattr {
 	}
 }
 
-func cakeTinAttrs() map[uint16]xattr {
-	return map[uint16]xattr{
+func cakeTinAttrs() map[int]xattr {
+	return map[int]xattr{
 		1:  {ignore: true}, // padding
 		2:  {name: "sent_packets"},
 		3:  {name: "sent_bytes64"},
@@ -106,8 +108,8 @@ func readCake(b []byte) ([]xvalue, error) {
 	}
 	tinAttrs := cakeTinAttrs()
 	var failed error
-	err = pick(b, map[uint16]func([]byte){cakeTins: func(tins []byte) {
-		failed = attributes(tins, func(number uint16, tin []byte) {
+	err = pick(b, map[int]func([]byte){cakeTins: func(tins []byte) {
+		failed = kernelnet.Attributes(tins, 0, func(number int, tin []byte) {
 			if number == 0 || failed != nil {
 				return
 			}
@@ -123,8 +125,8 @@ func readCake(b []byte) ([]xvalue, error) {
 }
 
 // gredAttrs are TCA_GRED_VQ_: a virtual queue.
-func gredAttrs() map[uint16]xattr {
-	return map[uint16]xattr{
+func gredAttrs() map[int]xattr {
+	return map[int]xattr{
 		1:  {ignore: true}, // padding
 		2:  {ignore: true}, // its number
 		3:  {name: "bytes"},
@@ -153,7 +155,7 @@ func readGred(options []byte) (values []xvalue, err error) {
 	}
 	queue := func(b []byte) {
 		part := "vq"
-		fail(pick(b, map[uint16]func([]byte){number: func(b []byte) {
+		fail(pick(b, map[int]func([]byte){number: func(b []byte) {
 			if n, ok := u32(b, 0); ok {
 				part = "vq " + strconv.FormatUint(n, 10)
 			}
@@ -162,15 +164,15 @@ func readGred(options []byte) (values []xvalue, err error) {
 		fail(err)
 		values = append(values, v...)
 	}
-	fail(pick(options, map[uint16]func([]byte){list: func(b []byte) {
-		fail(pick(b, map[uint16]func([]byte){entry: queue}))
+	fail(pick(options, map[int]func([]byte){list: func(b []byte) {
+		fail(pick(b, map[int]func([]byte){entry: queue}))
 	}}))
 	return values, failed
 }
 
 // taprioAttrs are TCA_TAPRIO_OFFLOAD_STATS_, since 6.4.
-func taprioAttrs() map[uint16]xattr {
-	return map[uint16]xattr{1: {ignore: true}, 2: {name: "window_drops"}, 3: {name: "tx_overruns"}}
+func taprioAttrs() map[int]xattr {
+	return map[int]xattr{1: {ignore: true}, 2: {name: "window_drops"}, 3: {name: "tx_overruns"}}
 }
 
 // xparser parses what only one kind of qdisc or class has.
@@ -191,7 +193,7 @@ func (p *xparser) ofQdisc(kind string, app, options []byte) (values []xvalue, er
 		return readGred(options)
 	case "htb":
 		const htbInit = 2 // TCA_HTB_INIT
-		err = pick(options, map[uint16]func([]byte){htbInit: func(b []byte) {
+		err = pick(options, map[int]func([]byte){htbInit: func(b []byte) {
 			values = p.options.parse(kind, b, fqCodelQdisc)
 		}})
 		return values, err
@@ -212,7 +214,7 @@ func (p *xparser) ofClass(kind string, app []byte) ([]xvalue, error) {
 // redBlocks are the blocks of filters that red runs for a packet that it drops
 // early or marks (TCA_RED_EARLY_DROP_BLOCK, TCA_RED_MARK_BLOCK; since 5.9).
 func redBlocks(options []byte) (blocks []uint32) {
-	_ = pick(options, map[uint16]func([]byte){
+	_ = pick(options, map[int]func([]byte){
 		5: func(b []byte) { blocks = appendBlock(blocks, b) },
 		6: func(b []byte) { blocks = appendBlock(blocks, b) },
 	})

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // maxAddresses is how many addresses of a namespace are given.
@@ -23,8 +25,8 @@ func readAddresses(q *query) error {
 	q.source, q.command = "RTM_GETADDR", "ip address show"
 	var list []localAddr
 	total := 0
-	m := message{}.u8(unix.AF_UNSPEC, 0, 0, 0).u32(0)
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETADDR, unix.RTM_NEWADDR, m, func() { list, total = nil, 0 }, func(b []byte) error {
+	m := message{}.U8(unix.AF_UNSPEC, 0, 0, 0).U32(0)
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETADDR, unix.RTM_NEWADDR, m, func() { list, total = nil, 0 }, func(b []byte) error {
 		a, err := parseLocalAddr(b)
 		if a.addr == "" {
 			return err
@@ -88,12 +90,12 @@ const ifaProto = 11
 // (include/uapi/linux/if_addr.h).
 func parseLocalAddr(b []byte) (localAddr, error) {
 	if len(b) < unix.SizeofIfAddrmsg {
-		return localAddr{}, errShort
+		return localAddr{}, kernelnet.ErrShort
 	}
 	a := localAddr{index: native.Uint32(b[4:]), prefix: b[1], fields: fields{"family": familyName(b[0]), "scope": routeScope(b[3])}}
 	var addr, local string
 	flags := uint32(b[2])
-	err := eachAttr(b, unix.SizeofIfAddrmsg, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, unix.SizeofIfAddrmsg, func(t int, v []byte) {
 		switch t {
 		case unix.IFA_ADDRESS:
 			addr, _ = asIP(v)

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // The bpf system call, as far as it tells what is attached where. Nothing is
@@ -162,7 +164,7 @@ type progInfo struct{ name, kind, tag string }
 func parseProgInfo(b []byte) (p progInfo, err error) {
 	const tag, name, end = 8, 64, 80
 	if len(b) < end {
-		return p, errShort
+		return p, kernelnet.ErrShort
 	}
 	p.name, p.tag = text(b[name:end]), hex.EncodeToString(b[tag:tag+8])
 	p.kind, _ = asName(progTypes...)(b[:4])
@@ -173,7 +175,7 @@ func parseProgInfo(b []byte) (p progInfo, err error) {
 func readProgInfo(id uint32) (progInfo, error) {
 	b, err := objectInfo(unix.BPF_PROG_GET_FD_BY_ID, id)
 	if err != nil {
-		return progInfo{}, fmt.Errorf("program %d: %w", id, needsCap(err, capsByID))
+		return progInfo{}, fmt.Errorf("program %d: %w", id, kernelnet.NeedsCap(err, capsByID))
 	}
 	return parseProgInfo(b)
 }
@@ -202,7 +204,7 @@ type linkInfo struct {
 func parseLinkInfo(b []byte) (l linkInfo, err error) {
 	const union, end = 16, 32
 	if len(b) < union {
-		return l, errShort
+		return l, kernelnet.ErrShort
 	}
 	// What a kernel does not have is 0.
 	b = append(b[:len(b):len(b)], make([]byte, max(0, end-len(b)))...)
@@ -233,7 +235,7 @@ func readLinks() ([]linkInfo, error) {
 			return nil, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list links: %w", needsCap(err, capsByID))
+			return nil, fmt.Errorf("list links: %w", kernelnet.NeedsCap(err, capsByID))
 		}
 		if n++; n > maxLinks {
 			return list, fmt.Errorf("list links: there are more than %d", maxLinks)
@@ -243,7 +245,7 @@ func readLinks() ([]linkInfo, error) {
 			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAGAIN) { // gone, or not there yet
 				continue
 			}
-			return list, fmt.Errorf("link %d: %w", id, needsCap(err, capsByID))
+			return list, fmt.Errorf("link %d: %w", id, kernelnet.NeedsCap(err, capsByID))
 		}
 		l, err := parseLinkInfo(b)
 		if err != nil {

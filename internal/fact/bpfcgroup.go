@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // cgroupHook is an attach type of cgroups where a program can keep packets or
@@ -165,7 +167,7 @@ func (p *programs) cgroupHook(fd uint32, inode uint64, path string, h cgroupHook
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EBADF): // gone, or not of a cgroup
 		return nil
 	case err != nil:
-		return needsCap(err, capsQuery)
+		return kernelnet.NeedsCap(err, capsQuery)
 	}
 	for i, id := range slices.Clone(a.progs) {
 		f := fields{"hook": "cgroup", "attach": h.name, "cgroup": path, "order": strconv.Itoa(i)}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // netfilter adds the programs on hooks of netfilter (since 6.4), which only
@@ -39,7 +41,7 @@ func (p *programs) netfilter() error {
 	}
 	for _, l := range list {
 		f := fields{
-			"hook": "netfilter", "attach": nftFamily(nfprotoOf(l.family)) + " " + nftHook(nfprotoOf(l.family), l.hook),
+			"hook": "netfilter", "attach": kernelnet.NftFamily(nfprotoOf(l.family)) + " " + nftHook(nfprotoOf(l.family), l.hook),
 			"priority": decimal(l.priority), "link": decimal(l.id), "namespace": "this",
 		}
 		if !known {
@@ -63,15 +65,15 @@ type hookProgram struct {
 // hookPrograms lists the programs on a hook of this namespace; known is false
 // where the kernel cannot tell without loading a module.
 func (p *programs) hookPrograms(family uint8, hook uint32) (list []hookProgram, known bool, err error) {
-	if have, err := p.module("nfnetlink_hook"); err != nil || have != present {
+	if there, err := p.has("nfnetlink_hook"); err != nil || !there {
 		return nil, false, nil
 	}
 	const (
 		subsystem = 12 // NFNL_SUBSYS_HOOK
 		hookNum   = 1  // NFNLA_HOOK_HOOKNUM
 	)
-	m := message{}.u8(family, unix.NFNETLINK_V0).u8(0, 0).attr(hookNum, binaryBig(hook))
-	err = dumpUnaddressed(unix.NETLINK_NETFILTER, subsystem<<8, m, func(b []byte) error {
+	m := message{}.U8(family, unix.NFNETLINK_V0).U8(0, 0).Attr(hookNum, binaryBig(hook))
+	err = kernelnet.Ask(unix.NETLINK_NETFILTER, subsystem<<8, subsystem<<8, unix.NLM_F_DUMP, m, func(b []byte) error {
 		h, err := parseHook(b)
 		if err == nil && h.id != 0 {
 			list = append(list, h)
@@ -82,50 +84,9 @@ func (p *programs) hookPrograms(family uint8, hook uint32) (list []hookProgram, 
 		return nil, false, nil // built without it
 	}
 	if err != nil {
-		return nil, false, needsCap(err, "CAP_NET_ADMIN")
+		return nil, false, kernelnet.NeedsCap(err, "CAP_NET_ADMIN")
 	}
 	return list, true, nil
-}
-
-// dumpUnaddressed is dump for answers that do not name the socket they are for,
-// as those about hooks do not (nfnl_hook_dump_one takes the address from the
-// answer itself); the library leaves them out.
-func dumpUnaddressed(family, request int, m message, each func(b []byte) error) error {
-	s, err := nl.Subscribe(family)
-	if err != nil {
-		return fmt.Errorf("open socket: %w", err)
-	}
-	defer s.Close()
-	req := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
-	req.AddData(raw{m})
-	if err := errors.Join(s.SetReceiveTimeout(&unix.Timeval{Sec: 5}), s.Send(req)); err != nil {
-		return err
-	}
-	for {
-		messages, from, err := s.Receive()
-		if err != nil {
-			return err
-		}
-		if from.Pid != nl.PidKernel {
-			continue
-		}
-		for _, m := range messages {
-			switch {
-			case m.Header.Seq != req.Seq:
-			case m.Header.Type == unix.NLMSG_DONE:
-				return nil
-			case m.Header.Type == unix.NLMSG_ERROR:
-				if len(m.Data) < 4 {
-					return errShort
-				}
-				return unix.Errno(-int32(native.Uint32(m.Data)))
-			case int(m.Header.Type) == request:
-				if err := each(m.Data); err != nil {
-					return err
-				}
-			}
-		}
-	}
 }
 
 // parseHook reads struct nfgenmsg and the attributes of a hook, of which those
@@ -133,14 +94,12 @@ func dumpUnaddressed(family, request int, m message, each func(b []byte) error) 
 // net/netfilter/nfnetlink_hook.c, since 6.4).
 func parseHook(b []byte) (h hookProgram, err error) {
 	const (
-		sizeofNfgenmsg = 4
-
 		priority, chainInfo = 2, 6 // NFNLA_HOOK_*
 		infoDesc, infoType  = 1, 2 // NFNLA_HOOK_INFO_*
 		typeBPF, bpfID      = 2, 1 // NFNL_HOOK_TYPE_BPF, NFNLA_HOOK_BPF_ID
 	)
 	var info []byte
-	err = eachAttr(b, sizeofNfgenmsg, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, kernelnet.SizeofNfgen, func(t int, v []byte) {
 		switch t {
 		case priority:
 			n, _ := be32(v)
@@ -154,7 +113,7 @@ func parseHook(b []byte) (h hookProgram, err error) {
 	}
 	var desc []byte
 	isProgram := false
-	err = eachAttr(info, 0, func(t int, v []byte) {
+	err = kernelnet.Attributes(info, 0, func(t int, v []byte) {
 		switch t {
 		case infoDesc:
 			desc = v
@@ -166,7 +125,7 @@ func parseHook(b []byte) (h hookProgram, err error) {
 	if err != nil || !isProgram {
 		return h, err
 	}
-	return h, eachAttr(desc, 0, func(t int, v []byte) {
+	return h, kernelnet.Attributes(desc, 0, func(t int, v []byte) {
 		if t == bpfID {
 			h.id, _ = be32(v)
 		}
@@ -181,10 +140,10 @@ func binaryBig(v uint32) []byte { return []byte{byte(v >> 24), byte(v >> 16), by
 func (p *programs) actions() error {
 	p.source, p.command = "RTM_GETACTION", "tc actions list action bpf"
 	const actTab = 1
-	kind := message{}.attr(1, message{}.text(nl.TCA_ACT_KIND, "bpf"))
-	m := message{}.u8(unix.AF_UNSPEC, 0, 0, 0).attr(actTab, kind)
+	kind := message{}.Attr(1, message{}.Text(nl.TCA_ACT_KIND, "bpf"))
+	m := message{}.U8(unix.AF_UNSPEC, 0, 0, 0).Attr(actTab, kind)
 	var list []bpfAction
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETACTION, 0, m, func() { list = nil }, func(b []byte) error {
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETACTION, 0, m, func() { list = nil }, func(b []byte) error {
 		found, err := parseActions(b)
 		list = append(list, found...)
 		return err
@@ -214,17 +173,17 @@ func parseActions(b []byte) (list []bpfAction, err error) {
 		bpfParms, bpfActionID = 2, 9 // TCA_ACT_BPF_*
 	)
 	var bad error
-	err = eachAttr(b, sizeofTcamsg, func(t int, tab []byte) {
+	err = kernelnet.Attributes(b, sizeofTcamsg, func(t int, tab []byte) {
 		if t != actTab {
 			return
 		}
-		bad = errors.Join(bad, eachAttr(tab, 0, func(_ int, action []byte) {
+		bad = errors.Join(bad, kernelnet.Attributes(tab, 0, func(_ int, action []byte) {
 			var a bpfAction
-			bad = errors.Join(bad, eachAttr(action, 0, func(t int, options []byte) {
+			bad = errors.Join(bad, kernelnet.Attributes(action, 0, func(t int, options []byte) {
 				if t != actOptions {
 					return
 				}
-				bad = errors.Join(bad, eachAttr(options, 0, func(t int, v []byte) {
+				bad = errors.Join(bad, kernelnet.Attributes(options, 0, func(t int, v []byte) {
 					switch {
 					case t == bpfParms && len(v) >= 4: // tc_gen: its index first
 						a.index = native.Uint32(v)

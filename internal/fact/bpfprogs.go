@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // checkOptionalDevice accepts nothing, or a device.
@@ -94,8 +96,8 @@ func (q *query) programDevices() ([]*device, error) {
 	var list []*device
 	total := 0
 	const skipStats = 8 // RTEXT_FILTER_SKIP_STATS
-	m := ifinfo(0).attr(unix.IFLA_EXT_MASK, native.AppendUint32(nil, skipStats))
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, unix.RTM_NEWLINK, m, func() { list, total = nil, 0 }, func(b []byte) error {
+	m := ifinfo(0).Attr(unix.IFLA_EXT_MASK, native.AppendUint32(nil, skipStats))
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, unix.RTM_NEWLINK, m, func() { list, total = nil, 0 }, func(b []byte) error {
 		d, err := parseDevice(b)
 		if total++; err == nil && total <= maxDevices {
 			list = append(list, d)
@@ -218,7 +220,7 @@ func (p *programs) queue(d *device, hook string, attachType uint32, direction st
 		// drivers/net/netkit.c); it is in another namespace as a rule.
 		return fmt.Errorf("%s: its programs are known to its other end only", d.name)
 	case err != nil:
-		return needsCap(err, capsQuery)
+		return kernelnet.NeedsCap(err, capsQuery)
 	}
 	progs, links := slices.Clone(a.progs), slices.Clone(a.links)
 	for i, id := range progs {
@@ -252,7 +254,7 @@ func (p *programs) namespace() error {
 			continue
 		}
 		if err != nil {
-			return needsCap(err, capsQuery)
+			return kernelnet.NeedsCap(err, capsQuery)
 		}
 		for i, id := range slices.Clone(a.progs) {
 			f := fields{"hook": t.name, "order": strconv.Itoa(i)}

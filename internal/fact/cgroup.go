@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // checkCgroup accepts the number of a process, or "socket" and an inode.
@@ -242,7 +244,7 @@ func (q *query) socketCgroup(mounts cgroupMounts, inode string) error {
 	}
 	dir, err := cgroupByID(q.path(mounts.v2.point), id)
 	if err != nil {
-		return needsCap(err, "CAP_DAC_READ_SEARCH")
+		return kernelnet.NeedsCap(err, "CAP_DAC_READ_SEARCH")
 	}
 	group := path.Join("/", mounts.v2.root, strings.TrimPrefix(dir, q.path(mounts.v2.point)))
 	if mounts.v1.point != "" {

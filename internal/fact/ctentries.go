@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // maxEntries bounds how many entries an answer shows; all are counted.
@@ -107,17 +109,13 @@ func readEntries(q *query) error {
 	if err != nil {
 		return err
 	}
-	p, err := q.modules("nf_conntrack", "nf_conntrack_netlink")
-	if p == absent {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("tell whether nf_conntrack_netlink is there without loading it: %w", err)
+	if ok, err := q.has("nf_conntrack", "nf_conntrack_netlink"); !ok {
+		return err
 	}
 	var list []*ctEntry
 	all, matching := uint64(0), uint64(0)
 	const subsystem = unix.NFNL_SUBSYS_CTNETLINK << 8
-	err = dump(unix.NETLINK_NETFILTER, subsystem|ctGet, subsystem|ctNew, message{}.u8(unix.AF_UNSPEC, 0, 0, 0), func() {
+	err = kernelnet.Dump(unix.NETLINK_NETFILTER, subsystem|ctGet, subsystem|ctNew, message{}.U8(unix.AF_UNSPEC, 0, 0, 0), func() {
 		list, all, matching = nil, 0, 0
 	}, func(b []byte) error {
 		e, err := parseCtEntry(b)
@@ -135,7 +133,7 @@ func readEntries(q *query) error {
 		return nil // a kernel without it
 	}
 	if err != nil {
-		return fmt.Errorf("list entries of connection tracking: %w", needsCap(err, "CAP_NET_ADMIN"))
+		return fmt.Errorf("list entries of connection tracking: %w", kernelnet.NeedsCap(err, "CAP_NET_ADMIN"))
 	}
 	q.add("", decimal(matching), fields{"matching": decimal(matching), "entries": decimal(all), "shown": decimal(len(list))})
 	for _, e := range list {

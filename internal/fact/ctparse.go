@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // Attributes of an entry (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
@@ -59,25 +61,22 @@ type ctEntry struct {
 // parseCtEntry reads a message IPCTNL_MSG_CT_NEW (net/netfilter/nf_conntrack_netlink.c,
 // ctnetlink_fill_info).
 func parseCtEntry(b []byte) (*ctEntry, error) {
-	if len(b) < sizeofNfgen {
-		return nil, errShort
-	}
-	a, err := parseAttrs(b[sizeofNfgen:])
+	a, err := kernelnet.ParseAttrs(b, kernelnet.SizeofNfgen)
 	if err != nil {
 		return nil, err
 	}
 	e := &ctEntry{rest: fields{}}
-	if e.orig, err = parseCtTuple(a[ctaTupleOrig]); err != nil {
+	if e.orig, err = parseCtTuple(a.Get(ctaTupleOrig)); err != nil {
 		return nil, err
 	}
-	if e.reply, err = parseCtTuple(a[ctaTupleReply]); err != nil {
+	if e.reply, err = parseCtTuple(a.Get(ctaTupleReply)); err != nil {
 		return nil, err
 	}
-	e.status = uint32(a.num(ctaStatus))
-	e.state = ctState(a.nest(ctaProtoinfo))
+	e.status = uint32(a.Num(ctaStatus))
+	e.state = ctState(a.Nest(ctaProtoinfo))
 	for t, name := range map[int]string{ctaTimeout: "timeout", ctaMark: "mark", ctaUse: "use", ctaID: "id", ctaZone: "zone"} {
-		if a.has(t) {
-			e.rest[name] = decimal(a.num(t))
+		if a.Has(t) {
+			e.rest[name] = decimal(a.Num(t))
 		}
 	}
 	e.counters(a)
@@ -87,32 +86,32 @@ func parseCtEntry(b []byte) (*ctEntry, error) {
 
 // counters adds packets and bytes, which there are with nf_conntrack_acct, and
 // the time of the first packet, with nf_conntrack_timestamp.
-func (e *ctEntry) counters(a attrs) {
+func (e *ctEntry) counters(a kernelnet.Attrs) {
 	for t, before := range map[int]string{ctaCountersOrig: "", ctaCountersReply: "reply_"} {
-		if c := a.nest(t); a.has(t) {
-			e.rest[before+"packets"], e.rest[before+"bytes"] = decimal(c.num(1)), decimal(c.num(2))
+		if c := a.Nest(t); a.Has(t) {
+			e.rest[before+"packets"], e.rest[before+"bytes"] = decimal(c.Num(1)), decimal(c.Num(2))
 		}
 	}
-	if start := a.nest(ctaTimestamp).num(1); start > 0 {
+	if start := a.Nest(ctaTimestamp).Num(1); start > 0 {
 		e.rest["start"] = time.Unix(0, int64(start)).UTC().Format(time.RFC3339)
 	}
 }
 
 // names adds what only some entries have.
-func (e *ctEntry) names(a attrs) {
-	if s := text(a.nest(ctaHelp)[1]); s != "" {
+func (e *ctEntry) names(a kernelnet.Attrs) {
+	if s := a.Nest(ctaHelp).Text(1); s != "" {
 		e.rest["helper"] = s
 	}
-	if s := text(a.nest(ctaSecctx)[1]); s != "" {
+	if s := a.Nest(ctaSecctx).Text(1); s != "" {
 		e.rest["secctx"] = s
 	}
-	if b := a[ctaLabels]; len(b) > 0 && !zeroBits(b) {
+	if b := a.Get(ctaLabels); len(b) > 0 && !zeroBits(b) {
 		e.rest["labels"] = labelList(b)
 	}
-	if a.has(ctaSynproxy) {
+	if a.Has(ctaSynproxy) {
 		e.rest["synproxy"] = "1"
 	}
-	if master, err := parseCtTuple(a[ctaTupleMaster]); err == nil && a.has(ctaTupleMaster) {
+	if master, err := parseCtTuple(a.Get(ctaTupleMaster)); err == nil && a.Has(ctaTupleMaster) {
 		e.rest["master"] = master.String()
 	}
 }
@@ -135,39 +134,39 @@ func labelList(b []byte) string {
 
 // parseCtTuple reads a direction (ctnetlink_dump_tuples).
 func parseCtTuple(b []byte) (ctTuple, error) {
-	a, err := parseAttrs(b)
+	a, err := kernelnet.ParseAttrs(b, 0)
 	if err != nil {
 		return ctTuple{}, err
 	}
-	ip, err := parseAttrs(a[ctaTupleIP])
+	ip, err := kernelnet.ParseAttrs(a.Get(ctaTupleIP), 0)
 	if err != nil {
 		return ctTuple{}, err
 	}
-	proto, err := parseAttrs(a[ctaTupleProto])
+	proto, err := kernelnet.ParseAttrs(a.Get(ctaTupleProto), 0)
 	if err != nil {
 		return ctTuple{}, err
 	}
 	var t ctTuple
-	one := func(a attrs, attr int) uint8 {
-		if b := a[attr]; len(b) == 1 {
+	one := func(a kernelnet.Attrs, attr int) uint8 {
+		if b := a.Get(attr); len(b) == 1 {
 			return b[0]
 		}
 		return 0
 	}
 	t.proto = one(proto, 1)
-	src, dst := address(ip[1]), address(ip[2])
-	if ip.has(3) {
-		src, dst = address(ip[3]), address(ip[4])
+	src, dst := address(ip.Get(1)), address(ip.Get(2))
+	if ip.Has(3) {
+		src, dst = address(ip.Get(3)), address(ip.Get(4))
 	}
-	t.src = netip.AddrPortFrom(src, uint16(proto.num(2)))
-	t.dst = netip.AddrPortFrom(dst, uint16(proto.num(3)))
+	t.src = netip.AddrPortFrom(src, uint16(proto.Num(2)))
+	t.dst = netip.AddrPortFrom(dst, uint16(proto.Num(3)))
 	for _, first := range []int{4, 7} { // CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID
-		if proto.has(first) {
-			t.icmp, t.id, t.kind, t.code = true, uint16(proto.num(first)), one(proto, first+1), one(proto, first+2)
+		if proto.Has(first) {
+			t.icmp, t.id, t.kind, t.code = true, uint16(proto.Num(first)), one(proto, first+1), one(proto, first+2)
 		}
 	}
-	if a.has(ctaTupleZone) {
-		t.zone = decimal(a.num(ctaTupleZone))
+	if a.Has(ctaTupleZone) {
+		t.zone = decimal(a.Num(ctaTupleZone))
 	}
 	return t, nil
 }
@@ -180,10 +179,10 @@ var (
 	dccpCtStates = []string{"NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE", "INVALID"}
 )
 
-func ctState(a attrs) string {
+func ctState(a kernelnet.Attrs) string {
 	for t, names := range map[int][]string{1: tcpCtStates, 2: dccpCtStates, 3: sctpCtStates} {
-		b := a.nest(t)[1]
-		if !a.has(t) || len(b) != 1 {
+		b := a.Nest(t).Get(1)
+		if !a.Has(t) || len(b) != 1 {
 			continue
 		}
 		if int(b[0]) < len(names) {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // reader turns the content of an attribute into the value of a field; ok is
@@ -42,9 +44,9 @@ func decode(b []byte, skip int, params []param, prefix string, f fields) error {
 	}
 	use(whole, b)
 	if len(b) < skip {
-		return errShort
+		return kernelnet.ErrShort
 	}
-	return eachAttr(b, skip, use)
+	return kernelnet.Attributes(b, skip, use)
 }
 
 // numeral reads an unsigned number of this machine's order.

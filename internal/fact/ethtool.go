@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // readEthtool gives the driver of a device and its settings, in one fact whose
@@ -121,27 +123,24 @@ func asSplit(b []byte) (string, bool) {
 // ethtoolFields asks each of the questions over netlink, which has them since
 // 5.6 or 5.8.
 func ethtoolFields(index uint32, f fields) error {
-	id, version, err := genlFamily(unix.ETHTOOL_GENL_NAME)
-	if err != nil || id == 0 {
+	families, err := kernelnet.Families()
+	family, ok := families[unix.ETHTOOL_GENL_NAME]
+	if !ok {
 		return err
 	}
 	var errs []error
 	get := func(command uint8, what string, parse func(b []byte) error) {
-		header := message{}.attr(unix.ETHTOOL_A_HEADER_DEV_INDEX, native.AppendUint32(nil, index))
-		m := message{}.u8(command, version).u16(0).attr(1|unix.NLA_F_NESTED, header)
-		if err := ask(unix.NETLINK_GENERIC, int(id), id, 0, m, parse); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		header := message{}.Attr(unix.ETHTOOL_A_HEADER_DEV_INDEX, native.AppendUint32(nil, index))
+		if err := family.Ask(command, 0, message{}.Nest(1, header), parse); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
 	}
 	for _, e := range ethtoolQuestions() {
-		get(e.command, e.what, func(b []byte) error { return decode(b, sizeofGenl, e.params, e.prefix, f) })
+		get(e.command, e.what, func(b []byte) error { return decode(b, 0, e.params, e.prefix, f) })
 	}
 	get(unix.ETHTOOL_MSG_FEATURES_GET, "features", func(b []byte) error { return parseFeatures(b, f) })
 	return errors.Join(errs...)
 }
-
-// sizeofGenl is struct genlmsghdr.
-const sizeofGenl = 4
 
 // parseFeatures adds a field for each feature, under the kernel's name: "on"
 // or "off", then "fixed" where it cannot be changed, and "requested on" or
@@ -150,7 +149,7 @@ func parseFeatures(b []byte, f fields) error {
 	const hw, wanted, active, nochange = 2, 3, 4, 5 // ETHTOOL_A_FEATURES_*
 	sets := map[int]map[string]bool{}
 	var errs []error
-	errs = append(errs, eachAttr(b, sizeofGenl, func(t int, v []byte) {
+	errs = append(errs, kernelnet.Attributes(b, 0, func(t int, v []byte) {
 		if t >= hw && t <= nochange {
 			set, err := parseBitset(v)
 			sets[t] = set
@@ -180,7 +179,7 @@ func parseBitset(b []byte) (map[string]bool, error) {
 	noMask := false
 	set := map[string]bool{}
 	var errs []error
-	each := func(b []byte, fn func(t int, v []byte)) { errs = append(errs, eachAttr(b, 0, fn)) }
+	each := func(b []byte, fn func(t int, v []byte)) { errs = append(errs, kernelnet.Attributes(b, 0, fn)) }
 	each(b, func(t int, _ []byte) { noMask = noMask || t == unix.ETHTOOL_A_BITSET_NOMASK })
 	each(b, func(t int, v []byte) {
 		if t != unix.ETHTOOL_A_BITSET_BITS {
@@ -202,37 +201,6 @@ func parseBitset(b []byte) (map[string]bool, error) {
 		})
 	})
 	return set, errors.Join(errs...)
-}
-
-// genlFamily finds the number of a family of generic netlink; it is 0 where
-// there is none. All are asked for: a question for one by its name has the
-// kernel load a module for it (net/netlink/genetlink.c, ctrl_getfamily).
-func genlFamily(name string) (id uint16, version uint8, err error) {
-	const ctrl, getFamily, ctrlVersion = 0x10, 3, 2
-	m := message{}.u8(getFamily, ctrlVersion).u16(0)
-	err = dump(unix.NETLINK_GENERIC, ctrl, ctrl, m, func() { id = 0 }, func(b []byte) error {
-		var got string
-		var gotID uint16
-		var gotVersion uint32
-		err := eachAttr(b, sizeofGenl, func(t int, v []byte) {
-			switch {
-			case t == unix.CTRL_ATTR_FAMILY_NAME:
-				got = text(v)
-			case t == unix.CTRL_ATTR_FAMILY_ID && len(v) == 2:
-				gotID = native.Uint16(v)
-			case t == unix.CTRL_ATTR_VERSION:
-				gotVersion, _ = u32(v)
-			}
-		})
-		if got == name {
-			id, version = gotID, uint8(gotVersion)
-		}
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("list families of generic netlink: %w", err)
-	}
-	return id, version, err
 }
 
 // fecNames names the ETHTOOL_FEC_* of include/uapi/linux/ethtool.h.

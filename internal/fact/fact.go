@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -163,6 +164,12 @@ func checkDevice(name string) error {
 const maxFile = 1 << 20
 
 func (r *Reader) path(path string) string { return filepath.Join("/", r.root, path) }
+
+// has says whether parts of the kernel that may be modules are there. Asking
+// such a part over netlink would load it.
+func (r *Reader) has(names ...string) (bool, error) {
+	return kernelnet.NewModules(r.root).Has(names...)
+}
 
 func (r *Reader) readFile(path string) (string, error) {
 	f, err := os.Open(r.path(path))

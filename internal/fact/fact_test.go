@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/knowledge"
 	"github.com/whydrop/whydrop/record"
 )
@@ -227,42 +228,6 @@ func TestSockstat(t *testing.T) {
 	}
 }
 
-func TestModule(t *testing.T) {
-	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
-		t.Fatal(err)
-	}
-	builtins := "lib/modules/" + unix.ByteSliceToString(uts.Release[:]) + "/modules.builtin"
-	const modular, disabled = "proc/modules", "proc/sys/kernel/modules_disabled"
-	for _, tt := range []struct {
-		name  string
-		files map[string]string
-		want  presence
-		err   bool
-	}{
-		{"loaded", map[string]string{modular: "", "sys/module/tcp_diag/": ""}, present, false},
-		{"a kernel without modules", map[string]string{"proc/self/": ""}, present, false},
-		{"no procfs", map[string]string{"sys/": ""}, unknown, true},
-		{"loading is switched off", map[string]string{modular: "", disabled: "1\n"}, present, false},
-		{"built in", map[string]string{modular: "", disabled: "0\n", builtins: "kernel/net/ipv4/inet_diag.ko\nkernel/net/ipv4/tcp-diag.ko\n"}, present, false},
-		{"not loaded", map[string]string{modular: "", disabled: "0\n", builtins: "kernel/net/ipv4/mptcp_diag.ko\nkernel/x/tcp_diag2.ko\n"}, absent, false},
-		{"nobody knows", map[string]string{modular: "", disabled: "0\n"}, unknown, true},
-	} {
-		r := tree(t, tt.files)
-		got, err := r.module("tcp_diag")
-		if (err != nil) != tt.err || err == nil && got != tt.want || err != nil && got == absent {
-			t.Errorf("%s: %v, %v; want %v", tt.name, got, err, tt.want)
-		}
-	}
-	r := tree(t, map[string]string{modular: "", "sys/module/inet_diag/": "", builtins: ""})
-	if got, err := r.modules("inet_diag", "tcp_diag"); got != absent || err != nil {
-		t.Errorf("one of two: %v, %v", got, err)
-	}
-	if got, err := r.modules("inet_diag"); got != present || err != nil {
-		t.Errorf("the one of two: %v, %v", got, err)
-	}
-}
-
 func TestShell(t *testing.T) {
 	for word, want := range map[string]string{
 		"eth0": "eth0", "eth0.100": "eth0.100", "a/b_c-d:e@f": "a/b_c-d:e@f", "": "''", "$(reboot)": "'$(reboot)'",
@@ -275,7 +240,7 @@ func TestShell(t *testing.T) {
 }
 
 func TestErrno(t *testing.T) {
-	for err, want := range map[error]string{unix.EXDEV: "EXDEV", errors.Join(unix.EINVAL): "EINVAL", errShort: "", unix.Errno(4000): "4000"} {
+	for err, want := range map[error]string{unix.EXDEV: "EXDEV", errors.Join(unix.EINVAL): "EINVAL", kernelnet.ErrShort: "", unix.Errno(4000): "4000"} {
 		if got := errno(err); got != want {
 			t.Errorf("%v: %q, want %q", err, got, want)
 		}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // Parents of the filters of a qdisc clsact or ingress (TC_H_MIN_INGRESS and
@@ -80,7 +82,7 @@ func (qd *qdisc) filterPlaces() []filterPlace {
 // listFilters lists the filters of one parent.
 func listFilters(index, parent uint32) ([]filter, error) {
 	var list []filter
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETTFILTER, unix.RTM_NEWTFILTER, tcmsg(index, parent), func() { list = nil }, func(b []byte) error {
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETTFILTER, unix.RTM_NEWTFILTER, tcmsg(index, parent), func() { list = nil }, func(b []byte) error {
 		f, err := parseFilter(b)
 		if f.real {
 			list = append(list, f)
@@ -129,11 +131,11 @@ func (f *filter) fields(direction string) fields {
 // (TC_U32_NODE of include/uapi/linux/pkt_cls.h).
 func parseFilter(b []byte) (filter, error) {
 	if len(b) < sizeofTcmsg {
-		return filter{}, errShort
+		return filter{}, kernelnet.ErrShort
 	}
 	f := filter{handle: native.Uint32(b[8:]), pref: uint16(native.Uint32(b[16:]) >> 16)}
 	var options []byte
-	err := eachAttr(b, sizeofTcmsg, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, sizeofTcmsg, func(t int, v []byte) {
 		switch t {
 		case nl.TCA_KIND:
 			f.kind = text(v)
@@ -147,7 +149,7 @@ func parseFilter(b []byte) (filter, error) {
 	if err != nil || f.kind != "bpf" {
 		return f, err
 	}
-	return f, eachAttr(options, 0, func(t int, v []byte) {
+	return f, kernelnet.Attributes(options, 0, func(t int, v []byte) {
 		switch t {
 		case nl.TCA_BPF_NAME:
 			f.prog = text(v)

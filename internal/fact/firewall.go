@@ -1,10 +1,13 @@
 package fact
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // readFirewall gives every rule of the firewall as text: those of nftables,
@@ -26,19 +29,15 @@ func readFirewall(q *query) error {
 
 // nftRules adds the rules of nftables, chain by chain.
 func (q *query) nftRules() error {
-	p, err := q.modules("nf_tables")
-	if p == absent {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("tell whether nf_tables is there without loading it: %w", err)
+	if ok, err := q.has("nf_tables"); !ok {
+		return err
 	}
 	l, err := readListing()
 	if errors.Is(err, errNoNft) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("list rules of nftables: %w", needsCap(err, "CAP_NET_ADMIN"))
+		return fmt.Errorf("list rules of nftables: %w", kernelnet.NeedsCap(err, "CAP_NET_ADMIN"))
 	}
 	names := deviceNames{}
 	for _, id := range l.order {
@@ -52,50 +51,50 @@ func (q *query) nftRules() error {
 
 // nftChain adds the policy of a chain, if it has one, and its rules.
 func (q *query) nftChain(l *nftListing, c *chain, names deviceNames) {
-	family := nftFamily(c.id.family)
-	name := family + " " + c.id.table + " " + c.id.name
-	hooks, priorities := l.hookOf(c.id)
+	family := kernelnet.NftFamily(c.ID.Family)
+	name := family + " " + c.ID.Table + " " + c.ID.Name
+	hooks, priorities := l.hookOf(c.ID)
 	common := func() fields {
-		f := fields{"family": family, "table": c.id.table, "chain": c.id.name, "hook": hooks, "priority": priorities}
-		if c.base {
-			f["type"] = c.kind
+		f := fields{"family": family, "table": c.ID.Table, "chain": c.ID.Name, "hook": hooks, "priority": priorities}
+		if c.Base {
+			f["type"] = c.Kind
 		}
-		if len(c.devices) > 0 {
-			f["device"] = strings.Join(c.devices, " ")
+		if len(c.Devices) > 0 {
+			f["device"] = strings.Join(c.Devices, " ")
 		}
-		if l.dormant[chainID{family: c.id.family, table: c.id.table}] {
+		if l.dormant[kernelnet.NftID{Family: c.ID.Family, Table: c.ID.Table}] {
 			f["dormant"] = "1"
 		}
 		return f
 	}
-	q.command = fmt.Sprintf("nft -a list chain %s %s %s", family, shell(c.id.table), shell(c.id.name))
-	if c.base {
+	q.command = fmt.Sprintf("nft -a list chain %s %s %s", family, shell(c.ID.Table), shell(c.ID.Name))
+	if c.Base {
 		f := common()
-		f["verdict"] = c.policy
-		if c.counted {
-			f["packets"], f["bytes"] = decimal(c.packets), decimal(c.bytes)
+		f["verdict"] = c.Policy
+		if c.Counted {
+			f["packets"], f["bytes"] = decimal(c.Counter.Packets), decimal(c.Counter.Bytes)
 		}
-		q.addRule("policy "+name, "policy "+c.policy, f)
+		q.addRule("policy "+name, "policy "+c.Policy, f)
 	}
-	for _, r := range l.list[c.id] {
-		d := newNftText(c.id.family)
+	for _, r := range l.list[c.ID] {
+		d := newNftText(c.ID.Family)
 		d.devices = names.of
-		d.set = func(set string) *nftSet { return l.sets[chainID{c.id.family, c.id.table, set}] }
-		rule := d.rule(r.exprs)
+		d.set = func(set string) *nftSet {
+			return l.sets[kernelnet.NftID{Family: c.ID.Family, Table: c.ID.Table, Name: set}]
+		}
+		rule := d.rule(r.Exprs)
 		f := common()
-		f["handle"], f["verdict"] = decimal(r.handle), d.verdict
+		f["handle"], f["verdict"] = decimal(r.Handle), d.verdict
 		if d.counted {
 			f["packets"], f["bytes"] = decimal(d.packets), decimal(d.bytes)
 		}
 		if d.quota != "" {
 			f["quota_used"] = d.quota
 		}
-		if r.comment != "" {
-			f["comment"] = r.comment
-		} else if d.comment != "" {
-			f["comment"] = d.comment
+		if s := cmp.Or(nftComment(r.UserData), d.comment); s != "" {
+			f["comment"] = s
 		}
-		q.addRule("rule "+name+" "+decimal(r.handle), rule, f)
+		q.addRule("rule "+name+" "+decimal(r.Handle), rule, f)
 	}
 }
 
@@ -119,23 +118,23 @@ var legacyPriorities = map[string]string{
 // legacyRules adds the rules of iptables-legacy, of tables that exist.
 func (q *query) legacyRules() error {
 	count, left := 0, 0
-	for _, family := range xtFamilies {
-		q.source, q.command = "getsockopt IPT_SO_GET_ENTRIES", family.program+"-save -c"
-		s, err := q.readFile("/proc/thread-self/net/" + family.list)
+	for _, family := range kernelnet.XtFamilies() {
+		q.source, q.command = "getsockopt IPT_SO_GET_ENTRIES", family.Program+"-save -c"
+		s, err := q.readFile("/proc/thread-self/net/" + family.List)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read legacy tables: %w", needsCap(err, "root"))
+			return fmt.Errorf("read legacy tables: %w", kernelnet.NeedsCap(err, "root"))
 		}
 		for _, table := range strings.Fields(s) {
-			info, entries, err := readXtTable(family, table)
-			if err != nil {
-				return err
+			t, err := family.Read(table)
+			var rules []xtRule
+			if err == nil {
+				rules, err = xtRules(family, t)
 			}
-			rules, err := parseXtTable(info, entries, family.six)
 			if err != nil {
-				return fmt.Errorf("table %s of %s: %w", table, family.program, err)
+				return fmt.Errorf("table %s of %s: %w", table, family.Program, err)
 			}
 			hooks := legacyHooks(rules)
 			for _, r := range rules {
@@ -143,7 +142,7 @@ func (q *query) legacyRules() error {
 					left++
 					continue
 				}
-				q.legacyRule(family, table, r, hooks[r.chain])
+				q.legacyRule(family, table, r, hooks[r.Chain])
 			}
 		}
 	}
@@ -158,10 +157,10 @@ func legacyHooks(rules []xtRule) map[string][]string {
 	jumps := map[string][]string{}
 	var hooks []string
 	for _, r := range rules {
-		if r.builtin && r.number == 0 {
-			hooks = append(hooks, r.chain)
+		if r.Builtin && r.Number == 0 {
+			hooks = append(hooks, r.Chain)
 		}
-		jumps[r.chain] = append(jumps[r.chain], r.verdict)
+		jumps[r.Chain] = append(jumps[r.Chain], r.verdict)
 	}
 	reached := map[string][]string{}
 	for _, hook := range hooks {
@@ -180,10 +179,10 @@ func legacyHooks(rules []xtRule) map[string][]string {
 }
 
 // legacyRule adds a rule, or the policy of a chain.
-func (q *query) legacyRule(family xtFamily, table string, r xtRule, hooks []string) {
+func (q *query) legacyRule(family kernelnet.XtFamily, table string, r xtRule, hooks []string) {
 	f := fields{
-		"family": family.name, "table": table, "chain": r.chain, "hook": strings.ToLower(strings.Join(hooks, " ")), "program": family.program,
-		"verdict": r.verdict, "packets": decimal(r.packets), "bytes": decimal(r.bytes),
+		"family": family.Name, "table": table, "chain": r.Chain, "hook": strings.ToLower(strings.Join(hooks, " ")), "program": family.Program,
+		"verdict": r.verdict, "packets": decimal(r.Packets), "bytes": decimal(r.Bytes),
 	}
 	priority, ok := legacyPriorities[table]
 	if !ok && len(hooks) == 1 {
@@ -193,12 +192,12 @@ func (q *query) legacyRule(family xtFamily, table string, r xtRule, hooks []stri
 	if r.comment != "" {
 		f["comment"] = r.comment
 	}
-	q.command = fmt.Sprintf("%s -t %s -vnxL %s --line-numbers", family.program, shell(table), shell(r.chain))
-	name := family.name + " " + table + " " + r.chain
-	if r.number == 0 {
+	q.command = fmt.Sprintf("%s -t %s -vnxL %s --line-numbers", family.Program, shell(table), shell(r.Chain))
+	name := family.Name + " " + table + " " + r.Chain
+	if r.Number == 0 {
 		q.addRule("policy "+name, "policy "+r.verdict, f)
 		return
 	}
-	f["number"] = decimal(r.number)
-	q.addRule("rule "+name+" "+decimal(r.number), strings.TrimSpace("-A "+shell(r.chain)+" "+r.spec), f)
+	f["number"] = decimal(r.Number)
+	q.addRule("rule "+name+" "+decimal(r.Number), strings.TrimSpace("-A "+shell(r.Chain)+" "+r.spec), f)
 }

@@ -14,6 +14,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
 )
@@ -42,10 +43,10 @@ func sample(t testing.TB, name string) (lines [][][]byte, words []string) {
 }
 
 // sampleSets are the sets of a recorded ruleset, with their elements.
-func sampleSets(t testing.TB) map[chainID]*nftSet {
+func sampleSets(t testing.TB) map[kernelnet.NftID]*nftSet {
 	t.Helper()
 	lines, words := sample(t, "nft-6.18.hex")
-	sets := map[chainID]*nftSet{}
+	sets := map[kernelnet.NftID]*nftSet{}
 	for i, word := range words {
 		if word == "set" {
 			id, set, err := parseSet(lines[i][0])
@@ -60,11 +61,8 @@ func sampleSets(t testing.TB) map[chainID]*nftSet {
 			continue
 		}
 		b := lines[i][0]
-		a, err := parseAttrs(b[sizeofNfgen:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		set := sets[chainID{b[0], text(a[unix.NFTA_SET_ELEM_LIST_TABLE]), text(a[unix.NFTA_SET_ELEM_LIST_SET])}]
+		a := kernelnet.Attrs(b[kernelnet.SizeofNfgen:])
+		set := sets[kernelnet.NftID{Family: b[0], Table: a.Text(unix.NFTA_SET_ELEM_LIST_TABLE), Name: a.Text(unix.NFTA_SET_ELEM_LIST_SET)}]
 		if err := set.addElements(b); err != nil {
 			t.Fatal(err)
 		}
@@ -73,14 +71,16 @@ func sampleSets(t testing.TB) map[chainID]*nftSet {
 }
 
 // ruleText writes a rule of a message, with the sets of a sample.
-func ruleText(b []byte, sets map[chainID]*nftSet) (string, *nftText, error) {
+func ruleText(b []byte, sets map[kernelnet.NftID]*nftSet) (string, *nftText, error) {
 	r, err := parseWholeRule(b)
 	if err != nil {
 		return "", nil, err
 	}
-	d := newNftText(r.chain.family)
-	d.set = func(name string) *nftSet { return sets[chainID{r.chain.family, r.chain.table, name}] }
-	return d.rule(r.exprs), d, nil
+	d := newNftText(r.Family)
+	d.set = func(name string) *nftSet {
+		return sets[kernelnet.NftID{Family: r.Family, Table: string(r.Table), Name: name}]
+	}
+	return d.rule(r.Exprs), d, nil
 }
 
 // TestNftText writes the rules of a recorded ruleset.
@@ -107,23 +107,28 @@ func TestNftText(t *testing.T) {
 	testkit.Golden(t, "testdata/firewall/nft-6.18.golden", out.Bytes())
 }
 
+// exprOf is an expression of a rule.
+func exprOf(name string, attrs message) kernelnet.NftExpr {
+	return kernelnet.NftExpr{Name: []byte(name), Attrs: kernelnet.Attrs(attrs)}
+}
+
 // TestNftTextUnknown: an expression that is not known stands with its name, and
 // what it may have put into a register is not taken for something else.
 func TestNftTextUnknown(t *testing.T) {
-	cmp := nftExpr{"cmp", attrs{unix.NFTA_CMP_SREG: bnum(1), unix.NFTA_CMP_OP: bnum(0), unix.NFTA_CMP_DATA: message{}.attr(1, []byte{0, 0, 0, 5})}}
-	load := nftExpr{"meta", attrs{unix.NFTA_META_DREG: bnum(1), unix.NFTA_META_KEY: bnum(unix.NFT_META_MARK)}}
+	cmp := exprOf("cmp", message{}.Attr(unix.NFTA_CMP_SREG, bnum(1)).Attr(unix.NFTA_CMP_OP, bnum(0)).Attr(unix.NFTA_CMP_DATA, message{}.Attr(1, []byte{0, 0, 0, 5})))
+	load := exprOf("meta", message{}.Attr(unix.NFTA_META_DREG, bnum(1)).Attr(unix.NFTA_META_KEY, bnum(unix.NFT_META_MARK)))
 	d := newNftText(unix.NFPROTO_INET)
-	if got, want := d.rule([]nftExpr{load, {"brandnew", attrs{}}, cmp}), "[brandnew] reg 1 0x5"; got != want {
+	if got, want := d.rule([]kernelnet.NftExpr{load, exprOf("brandnew", nil), cmp}), "[brandnew] reg 1 0x5"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	d = newNftText(unix.NFPROTO_INET)
-	if got, want := d.rule([]nftExpr{{"meta", attrs{unix.NFTA_META_DREG: bnum(1), unix.NFTA_META_KEY: bnum(99)}}, cmp}), "meta 99 0x5"; got != want {
+	if got, want := d.rule([]kernelnet.NftExpr{exprOf("meta", message{}.Attr(unix.NFTA_META_DREG, bnum(1)).Attr(unix.NFTA_META_KEY, bnum(99))), cmp}), "meta 99 0x5"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	// Without sets, a look-up still says where it looks.
-	lookup := nftExpr{"lookup", attrs{unix.NFTA_LOOKUP_SREG: bnum(1), unix.NFTA_LOOKUP_SET: []byte("__set0\x00")}}
+	lookup := exprOf("lookup", message{}.Attr(unix.NFTA_LOOKUP_SREG, bnum(1)).Attr(unix.NFTA_LOOKUP_SET, []byte("__set0\x00")))
 	d = newNftText(unix.NFPROTO_INET)
-	if got, want := d.rule([]nftExpr{load, lookup}), "meta mark @__set0"; got != want {
+	if got, want := d.rule([]kernelnet.NftExpr{load, lookup}), "meta mark @__set0"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -131,14 +136,17 @@ func TestNftTextUnknown(t *testing.T) {
 // TestQueueText is here because not every kernel of the tests has the
 // expression.
 func TestQueueText(t *testing.T) {
-	num16 := func(n uint16) []byte { return []byte{byte(n >> 8), byte(n)} }
-	for want, a := range map[string]attrs{
-		"queue to 5":                        {unix.NFTA_QUEUE_NUM: num16(5), unix.NFTA_QUEUE_TOTAL: num16(1), unix.NFTA_QUEUE_FLAGS: num16(0)},
-		"queue flags bypass,fanout to 1-5":  {unix.NFTA_QUEUE_NUM: num16(1), unix.NFTA_QUEUE_TOTAL: num16(5), unix.NFTA_QUEUE_FLAGS: num16(3)},
-		"queue flags bypass to 65534-65535": {unix.NFTA_QUEUE_NUM: num16(65534), unix.NFTA_QUEUE_TOTAL: num16(2), unix.NFTA_QUEUE_FLAGS: num16(1)},
+	queue := func(num, total, flags uint16) message {
+		big := func(n uint16) []byte { return []byte{byte(n >> 8), byte(n)} }
+		return message{}.Attr(unix.NFTA_QUEUE_NUM, big(num)).Attr(unix.NFTA_QUEUE_TOTAL, big(total)).Attr(unix.NFTA_QUEUE_FLAGS, big(flags))
+	}
+	for want, a := range map[string]message{
+		"queue to 5":                        queue(5, 1, 0),
+		"queue flags bypass,fanout to 1-5":  queue(1, 5, 3),
+		"queue flags bypass to 65534-65535": queue(65534, 2, 1),
 	} {
 		d := newNftText(unix.NFPROTO_INET)
-		if got := d.rule([]nftExpr{{"queue", a}}); got != want || d.verdict != "queue" {
+		if got := d.rule([]kernelnet.NftExpr{exprOf("queue", a)}); got != want || d.verdict != "queue" {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -148,9 +156,9 @@ func TestQueueText(t *testing.T) {
 func TestNftElements(t *testing.T) {
 	var list message
 	for i := range maxElems + 5 {
-		list = list.attr(unix.NFTA_LIST_ELEM, message{}.attr(unix.NFTA_SET_ELEM_KEY, message{}.attr(1, []byte{byte(i >> 8), byte(i)})))
+		list = list.Attr(unix.NFTA_LIST_ELEM, message{}.Attr(unix.NFTA_SET_ELEM_KEY, message{}.Attr(1, []byte{byte(i >> 8), byte(i)})))
 	}
-	m := append(message{}.u8(1, 0, 0, 0), message{}.attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)...)
+	m := append(message{}.U8(1, 0, 0, 0), message{}.Attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)...)
 	s := &nftSet{anonymous: true, keySize: 2}
 	if err := s.addElements(m); err != nil || len(s.elems) != maxElems || s.more != 5 {
 		t.Fatalf("%d elements, %d more, %v", len(s.elems), s.more, err)
@@ -163,20 +171,20 @@ func TestNftElements(t *testing.T) {
 }
 
 func TestXtText(t *testing.T) {
-	for _, program := range []string{"iptables-legacy", "ip6tables-legacy"} {
-		lines, _ := sample(t, program+"-6.18.hex")
+	for _, family := range kernelnet.XtFamilies() {
+		lines, _ := sample(t, family.Program+"-6.18.hex")
 		var out bytes.Buffer
 		for _, l := range lines {
-			rules, err := parseXtTable(l[0], l[1], program == "ip6tables-legacy")
+			rules, err := xtRules(family, kernelnet.XtTable{Info: l[0], Entries: l[1]})
 			if err != nil {
 				t.Fatal(err)
 			}
 			hooks := legacyHooks(rules)
 			for _, r := range rules {
-				fmt.Fprintf(&out, "%s %d [%d:%d] %s | %s | %s\n", r.chain, r.number, r.packets, r.bytes, r.spec, r.verdict, strings.Join(hooks[r.chain], " "))
+				fmt.Fprintf(&out, "%s %d [%d:%d] %s | %s | %s\n", r.Chain, r.Number, r.Packets, r.Bytes, r.spec, r.verdict, strings.Join(hooks[r.Chain], " "))
 			}
 		}
-		testkit.Golden(t, "testdata/firewall/"+program+"-6.18.golden", out.Bytes())
+		testkit.Golden(t, "testdata/firewall/"+family.Program+"-6.18.golden", out.Bytes())
 	}
 }
 
@@ -184,17 +192,20 @@ func TestXtText(t *testing.T) {
 func TestXtTruncated(t *testing.T) {
 	lines, _ := sample(t, "ip6tables-legacy-6.18.hex")
 	l := lines[0]
-	whole, err := parseXtTable(l[0], l[1], true)
+	parse := func(info, entries []byte) ([]xtRule, error) {
+		return xtRules(kernelnet.XtFamilies()[1], kernelnet.XtTable{Info: info, Entries: entries})
+	}
+	whole, err := parse(l[0], l[1])
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range len(l[1]) {
-		rules, err := parseXtTable(l[0], l[1][:n], true)
+		rules, err := parse(l[0], l[1][:n])
 		if err == nil && len(rules) > len(whole) {
 			t.Fatalf("%d rules of %d bytes", len(rules), n)
 		}
 	}
-	if _, err := parseXtTable(l[0][:10], l[1], true); err == nil {
+	if _, err := parse(l[0][:10], l[1]); err == nil {
 		t.Error("short information was accepted")
 	}
 	for _, six := range []bool{false, true} {
@@ -318,7 +329,7 @@ func FuzzNftText(f *testing.F) {
 			return
 		}
 		r, _ := parseWholeRule(b)
-		if len(r.exprs) > 0 && s == "" && d.verdict != "" {
+		if len(r.Exprs) > 0 && s == "" && d.verdict != "" {
 			t.Errorf("a verdict %q without text", d.verdict)
 		}
 	})
@@ -345,20 +356,20 @@ func FuzzNftSet(f *testing.F) {
 }
 
 func FuzzXtText(f *testing.F) {
-	for _, program := range []string{"iptables-legacy", "ip6tables-legacy"} {
-		lines, _ := sample(f, program+"-6.18.hex")
+	for _, family := range kernelnet.XtFamilies() {
+		lines, _ := sample(f, family.Program+"-6.18.hex")
 		for _, l := range lines {
-			f.Add(l[0], l[1], program == "ip6tables-legacy")
+			f.Add(l[0], l[1], family.Six)
 		}
 	}
 	f.Fuzz(func(t *testing.T, info, entries []byte, six bool) {
-		rules, err := parseXtTable(info, entries, six)
-		if err != nil {
-			return
+		family := kernelnet.XtFamilies()[0]
+		if six {
+			family = kernelnet.XtFamilies()[1]
 		}
-		_ = legacyHooks(rules)
-		if len(rules)*layoutOf(six).size > len(entries) {
-			t.Errorf("%d rules of %d bytes", len(rules), len(entries))
+		rules, err := xtRules(family, kernelnet.XtTable{Info: info, Entries: entries})
+		if err == nil {
+			_ = legacyHooks(rules)
 		}
 	})
 }

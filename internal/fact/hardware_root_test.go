@@ -3,8 +3,6 @@
 package fact
 
 import (
-	"errors"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -26,21 +24,12 @@ type line struct{ head, name, value string }
 // kernel says that the device has no such thing.
 func ethtool(t *testing.T, args ...string) (lines []line, ok bool) {
 	t.Helper()
-	cmd := exec.Command("ethtool", args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if said := strings.ToLower(string(out)); !strings.Contains(said, "not supported") && !strings.Contains(said, "no data available") {
-			t.Fatalf("ethtool %v: %v: %s", args, err, out)
-		}
+	out, ok := testkit.Ethtool(t, args...)
+	if !ok {
 		return nil, false
 	}
-	if err != nil {
-		t.Fatalf("%v (apt-get install ethtool; make test does)", err)
-	}
 	head := ""
-	for text := range strings.Lines(string(out)) {
+	for text := range strings.Lines(out) {
 		text = strings.TrimSuffix(text, "\n")
 		name, value, found := strings.Cut(text, ":")
 		value = strings.TrimSpace(value)
@@ -242,35 +231,6 @@ func TestMatchesEthtool(t *testing.T) {
 	for _, d := range devices {
 		compareEthtool(t, d.Name)
 	}
-}
-
-// TestWithoutModules: for as long as it asks, the thread lacks what would load a
-// module, and has it again afterwards.
-func TestWithoutModules(t *testing.T) {
-	effective := func() uint32 {
-		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-		var data [2]unix.CapUserData
-		must(t, unix.Capget(&header, &data[0]))
-		return data[0].Effective
-	}
-	const lacks = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_MODULE
-	testkit.InNetNS(t, func(*netlab.Namespace) { // on one thread
-		before := effective()
-		if before&(1<<unix.CAP_NET_ADMIN) == 0 {
-			t.Fatal("the test has no CAP_NET_ADMIN to lose")
-		}
-		if err := withoutModules(func() error {
-			if got := effective(); got != before&^lacks {
-				t.Errorf("within: %#x of %#x", got, before)
-			}
-			return io.ErrUnexpectedEOF
-		}); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Error(err)
-		}
-		if got := effective(); got != before {
-			t.Errorf("afterwards: %#x of %#x", got, before)
-		}
-	})
 }
 
 // TestRPSOfNamespace sets up queues of a device in a namespace of its own, whose

@@ -225,19 +225,19 @@ func TestSysfsOfAnother(t *testing.T) {
 func bitset(mask bool, bits map[string]bool) []byte {
 	var list message
 	for _, name := range slices.Sorted(maps.Keys(bits)) {
-		bit := message{}.attr(unix.ETHTOOL_A_BITSET_BIT_INDEX, native.AppendUint32(nil, 1)).text(unix.ETHTOOL_A_BITSET_BIT_NAME, name)
+		bit := message{}.Attr(unix.ETHTOOL_A_BITSET_BIT_INDEX, native.AppendUint32(nil, 1)).Text(unix.ETHTOOL_A_BITSET_BIT_NAME, name)
 		if mask && bits[name] {
-			bit = bit.attr(unix.ETHTOOL_A_BITSET_BIT_VALUE, nil)
+			bit = bit.Attr(unix.ETHTOOL_A_BITSET_BIT_VALUE, nil)
 		}
 		if mask || bits[name] {
-			list = list.attr(unix.ETHTOOL_A_BITSET_BITS_BIT|unix.NLA_F_NESTED, bit)
+			list = list.Attr(unix.ETHTOOL_A_BITSET_BITS_BIT|unix.NLA_F_NESTED, bit)
 		}
 	}
 	var b message
 	if !mask {
-		b = b.attr(unix.ETHTOOL_A_BITSET_NOMASK, nil)
+		b = b.Attr(unix.ETHTOOL_A_BITSET_NOMASK, nil)
 	}
-	return b.attr(unix.ETHTOOL_A_BITSET_SIZE, native.AppendUint32(nil, 64)).attr(unix.ETHTOOL_A_BITSET_BITS|unix.NLA_F_NESTED, list)
+	return b.Attr(unix.ETHTOOL_A_BITSET_SIZE, native.AppendUint32(nil, 64)).Attr(unix.ETHTOOL_A_BITSET_BITS|unix.NLA_F_NESTED, list)
 }
 
 func featuresAnswer() message {
@@ -248,11 +248,10 @@ func featuresAnswer() message {
 		}
 		return m
 	}
-	m := message{}.u8(11, 1).u16(0)
-	m = m.attr(2|unix.NLA_F_NESTED, bitset(true, all("rx-gro", "rx-lro", "loopback")))
-	m = m.attr(3|unix.NLA_F_NESTED, bitset(false, all("rx-gro", "rx-lro")))
-	m = m.attr(4|unix.NLA_F_NESTED, bitset(false, all("rx-gro", "highdma")))
-	return m.attr(5|unix.NLA_F_NESTED, bitset(true, all("loopback")))
+	m := message{}.Attr(2|unix.NLA_F_NESTED, bitset(true, all("rx-gro", "rx-lro", "loopback")))
+	m = m.Attr(3|unix.NLA_F_NESTED, bitset(false, all("rx-gro", "rx-lro")))
+	m = m.Attr(4|unix.NLA_F_NESTED, bitset(false, all("rx-gro", "highdma")))
+	return m.Attr(5|unix.NLA_F_NESTED, bitset(true, all("loopback")))
 }
 
 func TestParseFeatures(t *testing.T) {
@@ -269,16 +268,16 @@ func TestParseFeatures(t *testing.T) {
 func TestParseEthtool(t *testing.T) {
 	u := func(v uint32) []byte { return native.AppendUint32(nil, v) }
 	answers := map[string]message{
-		"port":       message{}.attr(2, []byte{3}),
-		"speed":      message{}.attr(2, []byte{1}).attr(5, u(25000)).attr(6, []byte{1}).attr(9, u(4)),
-		"ring sizes": message{}.attr(2, u(4096)).attr(6, u(512)).attr(9, u(1024)).attr(11, []byte{2}).attr(18, u(77)),
-		"channels":   message{}.attr(5, u(64)).attr(9, u(8)),
-		"coalescing": message{}.attr(2, u(50)).attr(11, []byte{1}).attr(23, u(9)).attr(25, []byte{1}).attr(28, u(6)).attr(32, u(5)),
-		"pause":      message{}.attr(2, []byte{0}).attr(3, []byte{1}).attr(4, []byte{1}),
+		"port":       message{}.Attr(2, []byte{3}),
+		"speed":      message{}.Attr(2, []byte{1}).Attr(5, u(25000)).Attr(6, []byte{1}).Attr(9, u(4)),
+		"ring sizes": message{}.Attr(2, u(4096)).Attr(6, u(512)).Attr(9, u(1024)).Attr(11, []byte{2}).Attr(18, u(77)),
+		"channels":   message{}.Attr(5, u(64)).Attr(9, u(8)),
+		"coalescing": message{}.Attr(2, u(50)).Attr(11, []byte{1}).Attr(23, u(9)).Attr(25, []byte{1}).Attr(28, u(6)).Attr(32, u(5)),
+		"pause":      message{}.Attr(2, []byte{0}).Attr(3, []byte{1}).Attr(4, []byte{1}),
 	}
 	got := fields{}
 	for _, q := range ethtoolQuestions() {
-		noErr(t, decode(append(message{}.u8(q.command, 1).u16(0), answers[q.what]...), sizeofGenl, q.params, q.prefix, got))
+		noErr(t, decode(answers[q.what], 0, q.params, q.prefix, got))
 	}
 	want := fields{
 		"port": "fibre", "autoneg": "1", "speed": "25000", "duplex": "full", "lanes": "4",
@@ -308,7 +307,7 @@ func FuzzParseFeatures(f *testing.F) {
 			}
 		}
 		for _, q := range ethtoolQuestions() {
-			_ = decode(b, sizeofGenl, q.params, q.prefix, got)
+			_ = decode(b, 0, q.params, q.prefix, got)
 		}
 	})
 }

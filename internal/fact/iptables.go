@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // readIptablesLegacy gives the tables of the old iptables. Asking for a table
@@ -20,7 +22,7 @@ func readIptablesLegacy(q *query) error {
 	for _, file := range files {
 		s, err := q.readFile("/proc/thread-self/net/" + file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read legacy tables: %w", needsCap(err, "root"))
+			return fmt.Errorf("read legacy tables: %w", kernelnet.NeedsCap(err, "root"))
 		}
 		names = append(names, strings.Fields(s)...)
 	}

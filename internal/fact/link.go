@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // device is what RTM_GETLINK says of a device.
@@ -101,13 +103,13 @@ func (d *device) addPeer() {
 
 // ifinfo is struct ifinfomsg of include/uapi/linux/rtnetlink.h.
 func ifinfo(index uint32) message {
-	return message{}.u8(unix.AF_UNSPEC, 0).u16(0).u32(index).u32(0).u32(0)
+	return message{}.U8(unix.AF_UNSPEC, 0).U16(0).U32(index).U32(0).U32(0)
 }
 
 // deviceByName finds a device. The old way (SIOCGIFINDEX) would have the
 // kernel look for a module of that name (dev_load of net/core/dev_ioctl.c).
 func deviceByName(name string) (*device, error) {
-	d, err := askDevice(ifinfo(0).text(unix.IFLA_IFNAME, name))
+	d, err := askDevice(ifinfo(0).Text(unix.IFLA_IFNAME, name))
 	if err != nil {
 		return nil, fmt.Errorf("find device %s: %w", name, err)
 	}
@@ -119,7 +121,7 @@ func deviceByName(name string) (*device, error) {
 func getDevice(index uint32, ns *uint32) (*device, error) {
 	m := ifinfo(index)
 	if ns != nil {
-		m = m.attr(unix.IFLA_IF_NETNSID, native.AppendUint32(nil, *ns))
+		m = m.Attr(unix.IFLA_IF_NETNSID, native.AppendUint32(nil, *ns))
 	}
 	d, err := askDevice(m)
 	if err != nil {
@@ -187,7 +189,7 @@ const iflaPacing = 66
 // parseDevice reads struct ifinfomsg and its attributes.
 func parseDevice(b []byte) (*device, error) {
 	if len(b) < unix.SizeofIfInfomsg {
-		return nil, errShort
+		return nil, kernelnet.ErrShort
 	}
 	flags := native.Uint32(b[8:])
 	d := &device{index: native.Uint32(b[4:]), state: operstates[0], fields: fields{
@@ -197,7 +199,7 @@ func parseDevice(b []byte) (*device, error) {
 		d.fields["flags"] = s
 	}
 	var bad error
-	err := eachAttr(b, unix.SizeofIfInfomsg, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, unix.SizeofIfInfomsg, func(t int, v []byte) {
 		switch t {
 		case unix.IFLA_IFNAME:
 			d.name = text(v)
@@ -228,7 +230,7 @@ func parseDevice(b []byte) (*device, error) {
 // altNames reads IFLA_PROP_LIST.
 func (d *device) altNames(b []byte) error {
 	var list []string
-	err := eachAttr(b, 0, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, 0, func(t int, v []byte) {
 		if t == unix.IFLA_ALT_IFNAME {
 			list = append(list, text(v))
 		}
@@ -244,7 +246,7 @@ func (d *device) altNames(b []byte) error {
 func (d *device) linkInfo(b []byte) error {
 	var kind, port string
 	var data, portData []byte
-	err := eachAttr(b, 0, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, 0, func(t int, v []byte) {
 		switch t {
 		case unix.IFLA_INFO_KIND:
 			kind = text(v)
@@ -276,7 +278,7 @@ type xdpMode struct {
 func xdpModes(b []byte) ([]xdpMode, error) {
 	var attached uint8
 	ids := map[int]uint32{}
-	err := eachAttr(b, 0, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, 0, func(t int, v []byte) {
 		if t == unix.IFLA_XDP_ATTACHED && len(v) == 1 {
 			attached = v[0]
 		} else if n, ok := u32(v); ok {

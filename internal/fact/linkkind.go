@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // The numbers of this file are those of IFLA_* of include/uapi/linux/if_link.h
@@ -281,7 +283,7 @@ func optBit(bitNumber int) reader {
 // inside is an attribute within an attribute.
 func inside(attr int, read reader) reader {
 	return func(b []byte) (value string, ok bool) {
-		err := eachAttr(b, 0, func(t int, v []byte) {
+		err := kernelnet.Attributes(b, 0, func(t int, v []byte) {
 			if t == attr {
 				value, ok = read(v)
 			}
@@ -293,7 +295,7 @@ func inside(attr int, read reader) reader {
 // addressList are the addresses of a list of attributes, by spaces.
 func addressList(b []byte) (string, bool) {
 	var list []string
-	err := eachAttr(b, 0, func(_ int, v []byte) {
+	err := kernelnet.Attributes(b, 0, func(_ int, v []byte) {
 		if a, ok := netip.AddrFromSlice(v); ok && !a.IsUnspecified() {
 			list = append(list, a.String())
 		}

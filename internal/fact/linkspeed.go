@@ -2,10 +2,11 @@ package fact
 
 import (
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // linkSettings is struct ethtool_link_settings without its masks, and room for
@@ -22,27 +23,20 @@ type linkSettings struct {
 	_                                [3 * 127]uint32
 }
 
-// ifreqData is struct ifreq with a pointer in it.
-type ifreqData struct {
-	name [unix.IFNAMSIZ]byte
-	data unsafe.Pointer
-	_    [40 - unix.IFNAMSIZ - unsafe.Sizeof(uintptr(0))]byte
-}
-
 // linkSpeed asks for the speed of a device in Mbit/s, and whether it sends and
 // receives at once. A device without a speed, or without carrier, gives
 // "unknown". The device must exist: for a name that does not, the kernel would
 // look for a module (dev_load of net/core/dev_ioctl.c).
 func linkSpeed(dev string) (speed, duplex string, err error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := kernelnet.IoctlSocket()
 	if err != nil {
-		return "", "", fmt.Errorf("socket: %w", err)
+		return "", "", err
 	}
 	defer unix.Close(fd)
 	s := &linkSettings{cmd: unix.ETHTOOL_GLINKSETTINGS}
 	// The first answer says, below 0, how many words the masks have.
 	for range 2 {
-		if err := ethtoolIoctl(fd, dev, unsafe.Pointer(s)); err != nil {
+		if err := kernelnet.Ethtool(fd, dev, unsafe.Pointer(s)); err != nil {
 			return "", "", fmt.Errorf("ask for the link settings of %s: %w", dev, err)
 		}
 		if s.words >= 0 {
@@ -62,18 +56,4 @@ func linkSpeed(dev string) (speed, duplex string, err error) {
 		duplex = "full"
 	}
 	return speed, duplex, nil
-}
-
-// ethtoolIoctl hands an ethtool command to the driver.
-func ethtoolIoctl(fd int, dev string, data unsafe.Pointer) error {
-	var pin runtime.Pinner
-	defer pin.Unpin()
-	pin.Pin(data)
-	r := &ifreqData{data: data}
-	copy(r.name[:unix.IFNAMSIZ-1], dev)
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(r)))
-	if e != 0 {
-		return e
-	}
-	return nil
 }

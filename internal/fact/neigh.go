@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // checkNeigh accepts ADDR DEV.
@@ -55,7 +57,7 @@ func readNeigh(q *query) error {
 	if err != nil {
 		return err
 	}
-	m := message{}.u8(family(addr), 0).u16(0).u32(d.index).u32(0).attr(unix.NDA_DST, addr.AsSlice())
+	m := message{}.U8(family(addr), 0).U16(0).U32(d.index).U32(0).Attr(unix.NDA_DST, addr.AsSlice())
 	b, err := get(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, m)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -126,7 +128,7 @@ type neighbour struct {
 // neighHead reads what struct ndmsg and the flags say, without the rest.
 func neighHead(b []byte) (neighbour, error) {
 	if len(b) < unix.SizeofNdMsg {
-		return neighbour{}, errShort
+		return neighbour{}, kernelnet.ErrShort
 	}
 	n := neighbour{family: b[0], index: native.Uint32(b[4:]), state: None, flags: uint32(b[10])}
 	for i, name := range nudStates {
@@ -134,7 +136,7 @@ func neighHead(b []byte) (neighbour, error) {
 			n.state = name
 		}
 	}
-	return n, eachAttr(b, unix.SizeofNdMsg, func(t int, v []byte) {
+	return n, kernelnet.Attributes(b, unix.SizeofNdMsg, func(t int, v []byte) {
 		if t == ndaFlagsExt {
 			ext, _ := u32(v)
 			n.flags |= ext << 8

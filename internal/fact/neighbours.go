@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // neighTable is what the kernel says of a table of neighbours, which all
@@ -45,8 +47,8 @@ func readNeighbours(q *query) error {
 func countNeighbours(family uint8, f fields) (total uint64, err error) {
 	var states map[string]uint64
 	var collectable uint64
-	m := message{}.u8(family, 0).u16(0).u32(0).u32(0)
-	err = dump(unix.NETLINK_ROUTE, unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, m, func() { states, total, collectable = map[string]uint64{}, 0, 0 }, func(b []byte) error {
+	m := message{}.U8(family, 0).U16(0).U32(0).U32(0)
+	err = kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, m, func() { states, total, collectable = map[string]uint64{}, 0, 0 }, func(b []byte) error {
 		n, err := neighHead(b)
 		if err != nil || n.family != family {
 			return err
@@ -83,8 +85,8 @@ var neighTableParams = []param{
 // which are there in the host's namespace only, every namespace has them.
 func neighTables() (map[string]neighTable, error) {
 	var tables map[string]neighTable
-	m := message{}.u8(unix.AF_UNSPEC, 0, 0, 0)
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETNEIGHTBL, unix.RTM_NEWNEIGHTBL, m, func() { tables = map[string]neighTable{} }, func(b []byte) error {
+	m := message{}.U8(unix.AF_UNSPEC, 0, 0, 0)
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETNEIGHTBL, unix.RTM_NEWNEIGHTBL, m, func() { tables = map[string]neighTable{} }, func(b []byte) error {
 		t, err := parseNeighTable(b)
 		if _, ok := t.fields["gc_thresh3"]; ok { // not one of a device's parameters
 			tables[t.name] = t
@@ -101,7 +103,7 @@ func neighTables() (map[string]neighTable, error) {
 func parseNeighTable(b []byte) (neighTable, error) {
 	const sizeofNdtmsg, ndtaName = 4, 1
 	t := neighTable{fields: fields{}}
-	err := eachAttr(b, sizeofNdtmsg, func(kind int, v []byte) {
+	err := kernelnet.Attributes(b, sizeofNdtmsg, func(kind int, v []byte) {
 		if kind == ndtaName {
 			t.name = text(v)
 		}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // readQueues gives the queues of NFQUEUE that a program reads. The kernel has
@@ -24,7 +26,7 @@ func readQueues(q *query) error {
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("read queues: %w", needsCap(err, "root"))
+		return fmt.Errorf("read queues: %w", kernelnet.NeedsCap(err, "root"))
 	}
 	return parseQueues(s, func(number, queued string, f fields) { q.add(number, queued, f) })
 }

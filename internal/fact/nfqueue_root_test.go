@@ -43,8 +43,8 @@ func bindQueue(t *testing.T, number uint16, limit uint32) *listener {
 		cfgCmd, cfgParams, cfgMaxLen = 1, 2, 3
 		bind, copyPacket             = 1, 2
 	)
-	l.configure(t, number, message{}.attr(cfgCmd, []byte{bind, 0, 0, unix.AF_INET}))
-	l.configure(t, number, message{}.attr(cfgParams, []byte{0, 0, 0x10, 0, copyPacket}).attr(cfgMaxLen, binary.BigEndian.AppendUint32(nil, limit)))
+	l.configure(t, number, message{}.Attr(cfgCmd, []byte{bind, 0, 0, unix.AF_INET}))
+	l.configure(t, number, message{}.Attr(cfgParams, []byte{0, 0, 0x10, 0, copyPacket}).Attr(cfgMaxLen, binary.BigEndian.AppendUint32(nil, limit)))
 	return l
 }
 
@@ -53,7 +53,7 @@ func (l *listener) configure(t *testing.T, number uint16, attrs message) {
 	t.Helper()
 	const subsysQueue, msgConfig = 3, 2
 	req := nl.NewNetlinkRequest(subsysQueue<<8|msgConfig, unix.NLM_F_ACK)
-	req.AddData(raw{append(message{}.u8(unix.AF_UNSPEC, 0, byte(number>>8), byte(number)), attrs...)})
+	req.AddData(append(message{}.U8(unix.AF_UNSPEC, 0, byte(number>>8), byte(number)), attrs...))
 	must(t, l.Send(req))
 	for {
 		msgs, _, err := l.Receive()

@@ -5,38 +5,24 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
-// chainID names a chain or set of nftables.
-type chainID struct {
-	family      uint8
-	table, name string
-}
-
-// chain is a chain, and what its rules do.
+// chain is a chain of nftables, and what its rules do.
 type chain struct {
-	id           chainID
-	base         bool
-	hook         uint32
-	priority     int32
-	policy       string
+	kernelnet.NftChain
 	rules, drops int
-	jumps        []chainID
-	// kind is filter, nat or route; devices are those of a chain of netdev.
-	kind    string
-	devices []string
-	// counted says that the policy has a counter, as iptables-nft makes it.
-	counted        bool
-	packets, bytes uint64
+	jumps        []kernelnet.NftID
 }
 
 // ruleset are the chains of a namespace; order is the kernel's.
 type ruleset struct {
-	chains map[chainID]*chain
-	order  []chainID
+	chains map[kernelnet.NftID]*chain
+	order  []kernelnet.NftID
 	// lookups are the maps of verdicts that rules look into, and what is in
 	// them.
-	lookups map[chainID]*verdicts
+	lookups map[kernelnet.NftID]*verdicts
 	// pending are rules that depend on a map.
 	pending []pendingRule
 }
@@ -44,14 +30,14 @@ type ruleset struct {
 type pendingRule struct {
 	chain *chain
 	drops bool
-	maps  []chainID
+	maps  []kernelnet.NftID
 }
 
 // verdicts say what a rule, or a map that it looks into, may do.
 type verdicts struct {
 	drops bool
-	jumps []chainID
-	maps  []chainID
+	jumps []kernelnet.NftID
+	maps  []kernelnet.NftID
 }
 
 // readNftChains gives each base chain of nftables. rules and drops count the
@@ -60,30 +46,26 @@ func readNftChains(q *query) error {
 	q.source, q.command = "NFT_MSG_GETCHAIN, NFT_MSG_GETRULE", "nft list ruleset"
 	// A question would have the kernel load nf_tables (nfnetlink_rcv_msg of
 	// net/netfilter/nfnetlink.c), and without it there are no chains.
-	p, err := q.modules("nf_tables")
-	if p == absent {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("tell whether nf_tables is there without loading it: %w", err)
+	if ok, err := q.has("nf_tables"); !ok {
+		return err
 	}
 	rs, err := readRuleset()
 	if errors.Is(err, errNoNft) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("list chains of nftables: %w", needsCap(err, "CAP_NET_ADMIN"))
+		return fmt.Errorf("list chains of nftables: %w", kernelnet.NeedsCap(err, "CAP_NET_ADMIN"))
 	}
 	for _, id := range rs.order {
 		c := rs.chains[id]
-		if !c.base {
+		if !c.Base {
 			continue
 		}
-		family := nftFamily(id.family)
+		family := kernelnet.NftFamily(id.Family)
 		rules, drops := rs.reach(c)
-		q.command = fmt.Sprintf("nft list chain %s %s %s", family, shell(id.table), shell(id.name))
-		q.add(family+" "+id.table+" "+id.name, c.policy, fields{
-			"hook": nftHook(id.family, c.hook), "priority": decimal(c.priority), "policy": c.policy,
+		q.command = fmt.Sprintf("nft list chain %s %s %s", family, shell(id.Table), shell(id.Name))
+		q.add(family+" "+id.Table+" "+id.Name, c.Policy, fields{
+			"hook": nftHook(id.Family, c.Hook), "priority": decimal(c.Priority), "policy": c.Policy,
 			"rules": decimal(rules), "drops": decimal(drops),
 		})
 	}
@@ -114,13 +96,13 @@ var errNoNft = errors.New("the kernel has no nf_tables")
 // rules use.
 func readRuleset() (*ruleset, error) {
 	var rs *ruleset
-	err := nftDump(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, unix.AF_UNSPEC, nil, func() {
-		rs = &ruleset{chains: map[chainID]*chain{}, lookups: map[chainID]*verdicts{}}
+	err := kernelnet.NftDump(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, unix.AF_UNSPEC, nil, func() {
+		rs = &ruleset{chains: map[kernelnet.NftID]*chain{}, lookups: map[kernelnet.NftID]*verdicts{}}
 	}, func(b []byte) error {
-		c, err := parseChain(b)
-		if err == nil && rs.chains[c.id] == nil {
-			rs.chains[c.id] = c
-			rs.order = append(rs.order, c.id)
+		c, err := kernelnet.ParseNftChain(b)
+		if err == nil && rs.chains[c.ID] == nil {
+			rs.chains[c.ID] = &chain{NftChain: c}
+			rs.order = append(rs.order, c.ID)
 		}
 		return err
 	})
@@ -130,7 +112,7 @@ func readRuleset() (*ruleset, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = nftDump(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, unix.AF_UNSPEC, nil, rs.clearRules, func(b []byte) error {
+	err = kernelnet.NftDump(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, unix.AF_UNSPEC, nil, rs.clearRules, func(b []byte) error {
 		id, v, err := parseRule(b)
 		if err == nil {
 			rs.addRule(id, v)
@@ -141,8 +123,8 @@ func readRuleset() (*ruleset, error) {
 		return nil, err
 	}
 	for id, v := range rs.lookups {
-		m := message{}.text(unix.NFTA_SET_ELEM_LIST_TABLE, id.table).text(unix.NFTA_SET_ELEM_LIST_SET, id.name)
-		err := nftDump(unix.NFT_MSG_GETSETELEM, unix.NFT_MSG_NEWSETELEM, id.family, m, func() { *v = verdicts{} }, func(b []byte) error {
+		m := message{}.Text(unix.NFTA_SET_ELEM_LIST_TABLE, id.Table).Text(unix.NFTA_SET_ELEM_LIST_SET, id.Name)
+		err := kernelnet.NftDump(unix.NFT_MSG_GETSETELEM, unix.NFT_MSG_NEWSETELEM, id.Family, m, func() { *v = verdicts{} }, func(b []byte) error {
 			return parseElements(b, id, v)
 		})
 		if err != nil && !errors.Is(err, unix.ENOENT) { // gone meanwhile
@@ -157,10 +139,10 @@ func (rs *ruleset) clearRules() {
 	for _, c := range rs.chains {
 		c.rules, c.drops, c.jumps = 0, 0, nil
 	}
-	rs.lookups, rs.pending = map[chainID]*verdicts{}, nil
+	rs.lookups, rs.pending = map[kernelnet.NftID]*verdicts{}, nil
 }
 
-func (rs *ruleset) addRule(id chainID, v verdicts) {
+func (rs *ruleset) addRule(id kernelnet.NftID, v verdicts) {
 	c := rs.chains[id]
 	if c == nil {
 		return // made meanwhile
@@ -194,30 +176,50 @@ func (rs *ruleset) resolve() {
 	}
 }
 
-// nftDump asks nf_tables for all objects of a family.
-func nftDump(request, reply int, family uint8, attrs message, begin func(), each func(b []byte) error) error {
-	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
-	m := append(message{}.u8(family, 0, 0, 0), attrs...)
-	return dump(unix.NETLINK_NETFILTER, subsystem|request, uint16(subsystem|reply), m, begin, each)
+// parseRule reads a rule of NFT_MSG_NEWRULE: its chain and what it may do.
+func parseRule(b []byte) (id kernelnet.NftID, v verdicts, err error) {
+	var r kernelnet.NftRule
+	err = r.Parse(b)
+	id = kernelnet.NftID{Family: r.Family, Table: string(r.Table), Name: string(r.Chain)}
+	for _, e := range r.Exprs {
+		v.drops = v.drops || e.Drops()
+		switch string(e.Name) {
+		case "immediate":
+			err = errors.Join(err, v.add(e.Get(unix.NFTA_IMMEDIATE_DATA), id))
+		case "lookup":
+			if e.Has(unix.NFTA_LOOKUP_DREG) && e.Num(unix.NFTA_LOOKUP_DREG) == unix.NFT_REG_VERDICT {
+				v.maps = append(v.maps, kernelnet.NftID{Family: id.Family, Table: id.Table, Name: e.Text(unix.NFTA_LOOKUP_SET)})
+			}
+		}
+	}
+	return id, v, err
 }
 
-// nftFamily names NFPROTO_* as nft(8) does (include/uapi/linux/netfilter.h).
-func nftFamily(f uint8) string {
-	switch f {
-	case unix.NFPROTO_INET:
-		return "inet"
-	case unix.NFPROTO_IPV4:
-		return "ip"
-	case unix.NFPROTO_ARP:
-		return "arp"
-	case unix.NFPROTO_NETDEV:
-		return "netdev"
-	case unix.NFPROTO_BRIDGE:
-		return "bridge"
-	case unix.NFPROTO_IPV6:
-		return "ip6"
+// add reads data, of a rule or a map of the table of id, that may be a verdict.
+func (v *verdicts) add(data []byte, id kernelnet.NftID) error {
+	verdict, err := kernelnet.ParseNftVerdict(data)
+	if err != nil || !verdict.Is {
+		return err
 	}
-	return decimal(f)
+	switch verdict.Code {
+	case kernelnet.NfDrop:
+		v.drops = true
+	case unix.NFT_JUMP, unix.NFT_GOTO:
+		v.jumps = append(v.jumps, kernelnet.NftID{Family: id.Family, Table: id.Table, Name: string(verdict.Chain)})
+	}
+	return nil
+}
+
+// parseElements reads elements of NFT_MSG_NEWSETELEM: the verdicts of a map.
+func parseElements(b []byte, id kernelnet.NftID, v *verdicts) error {
+	a, bad := kernelnet.ParseAttrs(b, kernelnet.SizeofNfgen)
+	err := kernelnet.Attributes(a.Get(unix.NFTA_SET_ELEM_LIST_ELEMENTS), 0, func(t int, elem []byte) {
+		if t == unix.NFTA_LIST_ELEM {
+			e, err := kernelnet.ParseAttrs(elem, 0)
+			bad = errors.Join(bad, err, v.add(e.Get(unix.NFTA_SET_ELEM_DATA), id))
+		}
+	})
+	return errors.Join(bad, err)
 }
 
 // nftHook names a hook (enums nf_inet_hooks and nf_dev_hooks of netfilter.h,

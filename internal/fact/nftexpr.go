@@ -1,80 +1,14 @@
 package fact
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
-
-// attrs are the attributes of one level of a netlink message by their type.
-type attrs map[int][]byte
-
-// parseAttrs reads the attributes of b; of several of a type the first counts.
-func parseAttrs(b []byte) (attrs, error) {
-	a := attrs{}
-	err := eachAttr(b, 0, func(t int, v []byte) {
-		if _, ok := a[t]; !ok {
-			a[t] = v
-		}
-	})
-	return a, err
-}
-
-// num is a number in network byte order, of 4 or 8 bytes; 0 where there is none.
-func (a attrs) num(t int) uint64 {
-	switch b := a[t]; len(b) {
-	case 2, 4, 8:
-		return nftNumber(b, false)
-	}
-	return 0
-}
-
-func (a attrs) has(t int) bool { _, ok := a[t]; return ok }
-
-func (a attrs) nest(t int) attrs {
-	inner, err := parseAttrs(a[t])
-	if err != nil {
-		return nil
-	}
-	return inner
-}
-
-// data is a constant (NFTA_DATA_VALUE).
-func (a attrs) data(t int) []byte { return a.nest(t)[unix.NFTA_DATA_VALUE] }
-
-// nftExpr is an expression of a rule, by the name that it has in
-// net/netfilter/nft_*.c.
-type nftExpr struct {
-	name string
-	attrs
-}
-
-// parseExprs reads a list of expressions.
-func parseExprs(list []byte) ([]nftExpr, error) {
-	var exprs []nftExpr
-	var bad error
-	err := eachAttr(list, 0, func(t int, elem []byte) {
-		if t != unix.NFTA_LIST_ELEM {
-			return
-		}
-		e, err := parseOneExpr(elem)
-		bad = errors.Join(bad, err)
-		exprs = append(exprs, e)
-	})
-	return exprs, errors.Join(err, bad)
-}
-
-func parseOneExpr(b []byte) (nftExpr, error) {
-	outer, err := parseAttrs(b)
-	if err != nil {
-		return nftExpr{}, err
-	}
-	inner, err := parseAttrs(outer[unix.NFTA_EXPR_DATA])
-	return nftExpr{text(outer[unix.NFTA_EXPR_NAME]), inner}, err
-}
 
 // operand is what a register holds while a rule is read.
 type operand struct {
@@ -171,7 +105,7 @@ func newNftText(family uint8) *nftText {
 }
 
 // rule writes all expressions.
-func (d *nftText) rule(exprs []nftExpr) string {
+func (d *nftText) rule(exprs []kernelnet.NftExpr) string {
 	for _, e := range exprs {
 		d.expr(e)
 	}
@@ -185,12 +119,12 @@ func (d *nftText) say(format string, args ...any) {
 
 // expr reads one expression: it loads a register, changes one, compares one, or
 // does something.
-func (d *nftText) expr(e nftExpr) {
+func (d *nftText) expr(e kernelnet.NftExpr) {
 	switch {
 	case d.load(e), d.change(e), d.compare(e), d.act(e), d.translate(e):
 	default:
 		// Nobody knows what it did to the registers.
-		d.say("[%s]", e.name)
+		d.say("[%s]", e.Name)
 		clear(d.registers[:])
 	}
 }

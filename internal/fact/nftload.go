@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // metaKeys are enum nft_meta_keys.
@@ -103,8 +105,8 @@ var ctKeys = []struct {
 	{"id", typeNumber, 4},
 }
 
-func (d *nftText) ctKey(a attrs) *operand {
-	key := a.num(unix.NFTA_CT_KEY)
+func (d *nftText) ctKey(a kernelnet.Attrs) *operand {
+	key := a.Num(unix.NFTA_CT_KEY)
 	if key >= uint64(len(ctKeys)) {
 		return &operand{text: fmt.Sprintf("ct %d", key), kind: typeHex, size: 4}
 	}
@@ -116,33 +118,33 @@ func (d *nftText) ctKey(a attrs) *operand {
 			o.kind, o.size = typeIPv6, 16
 		}
 	}
-	if b := a[unix.NFTA_CT_DIRECTION]; len(b) == 1 && key != unix.NFT_CT_DIRECTION {
+	if b := a.Get(unix.NFTA_CT_DIRECTION); len(b) == 1 && key != unix.NFT_CT_DIRECTION {
 		o.text = "ct " + ctDirectionNames[uint64(b[0])] + " " + k.name
 	}
 	return o
 }
 
 // load reads an expression that loads a register.
-func (d *nftText) load(e nftExpr) bool {
+func (d *nftText) load(e kernelnet.NftExpr) bool {
 	var o *operand
 	reg := 1 // NFTA_*_DREG, of most the first
-	switch e.name {
+	switch string(e.Name) {
 	case "meta":
-		if e.has(unix.NFTA_META_DREG) {
-			o = metaKey(e.num(unix.NFTA_META_KEY))
+		if e.Has(unix.NFTA_META_DREG) {
+			o = metaKey(e.Num(unix.NFTA_META_KEY))
 		}
 	case "ct":
-		if e.has(unix.NFTA_CT_DREG) {
-			o = d.ctKey(e.attrs)
+		if e.Has(unix.NFTA_CT_DREG) {
+			o = d.ctKey(e.Attrs)
 		}
 	case "payload":
-		if e.has(unix.NFTA_PAYLOAD_DREG) {
-			o = d.payload(e.attrs)
+		if e.Has(unix.NFTA_PAYLOAD_DREG) {
+			o = d.payload(e.Attrs)
 		}
 	case "exthdr":
-		if e.has(unix.NFTA_EXTHDR_DREG) {
-			o = exthdr(e.attrs)
-			switch e.num(unix.NFTA_EXTHDR_OP) {
+		if e.Has(unix.NFTA_EXTHDR_DREG) {
+			o = exthdr(e.Attrs)
+			switch e.Num(unix.NFTA_EXTHDR_OP) {
 			case exthdrIPv6:
 				d.uses("ip6")
 			case exthdrIPv4:
@@ -150,27 +152,27 @@ func (d *nftText) load(e nftExpr) bool {
 			}
 		}
 	case "immediate":
-		if e.num(unix.NFTA_IMMEDIATE_DREG) != unix.NFT_REG_VERDICT {
-			b := e.data(unix.NFTA_IMMEDIATE_DATA)
+		if e.Num(unix.NFTA_IMMEDIATE_DREG) != unix.NFT_REG_VERDICT {
+			b := e.Data(unix.NFTA_IMMEDIATE_DATA)
 			o = &operand{kind: typeHex, size: len(b), value: b}
 		}
 	case "rt", "socket", "fib", "osf", "xfrm", "tunnel":
 		o, reg = lookedUp(e)
 	case "numgen":
-		o = numgen(e.attrs)
+		o = numgen(e.Attrs)
 	case "hash":
-		o, reg = d.hash(e.attrs), unix.NFTA_HASH_DREG
+		o, reg = d.hash(e.Attrs), unix.NFTA_HASH_DREG
 	}
 	if o == nil {
 		return false
 	}
-	d.store(e.num(reg), o)
+	d.store(e.Num(reg), o)
 	return true
 }
 
 // payload reads a load from the packet.
-func (d *nftText) payload(a attrs) *operand {
-	base, at, size := a.num(unix.NFTA_PAYLOAD_BASE), int(a.num(unix.NFTA_PAYLOAD_OFFSET))*8, int(a.num(unix.NFTA_PAYLOAD_LEN))
+func (d *nftText) payload(a kernelnet.Attrs) *operand {
+	base, at, size := a.Num(unix.NFTA_PAYLOAD_BASE), int(a.Num(unix.NFTA_PAYLOAD_OFFSET))*8, int(a.Num(unix.NFTA_PAYLOAD_LEN))
 	header := ""
 	switch base {
 	case baseLink:
@@ -262,14 +264,14 @@ const (
 )
 
 // exthdr reads a load from an extension header or an option.
-func exthdr(a attrs) *operand {
-	op, at, size := a.num(unix.NFTA_EXTHDR_OP), int(a.num(unix.NFTA_EXTHDR_OFFSET))*8, int(a.num(unix.NFTA_EXTHDR_LEN))
+func exthdr(a kernelnet.Attrs) *operand {
+	op, at, size := a.Num(unix.NFTA_EXTHDR_OP), int(a.Num(unix.NFTA_EXTHDR_OFFSET))*8, int(a.Num(unix.NFTA_EXTHDR_LEN))
 	var kind uint8
-	if b := a[unix.NFTA_EXTHDR_TYPE]; len(b) == 1 {
+	if b := a.Get(unix.NFTA_EXTHDR_TYPE); len(b) == 1 {
 		kind = b[0]
 	}
 	header := extensionName(op, kind)
-	if a.num(unix.NFTA_EXTHDR_FLAGS)&1 != 0 { // NFT_EXTHDR_F_PRESENT
+	if a.Num(unix.NFTA_EXTHDR_FLAGS)&1 != 0 { // NFT_EXTHDR_F_PRESENT
 		name := header
 		if op == exthdrIPv6 {
 			name = "exthdr " + header

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // Attributes and flags of include/uapi/linux/netfilter/nf_tables.h that the
@@ -19,32 +21,32 @@ const (
 
 // lookedUp reads an expression that asks another part of the kernel, and the
 // attribute with its register.
-func lookedUp(e nftExpr) (*operand, int) {
-	switch e.name {
+func lookedUp(e kernelnet.NftExpr) (*operand, int) {
+	switch string(e.Name) {
 	case "rt":
-		return rtKey(e.num(unix.NFTA_RT_KEY)), unix.NFTA_RT_DREG
+		return rtKey(e.Num(unix.NFTA_RT_KEY)), unix.NFTA_RT_DREG
 	case "socket":
-		switch key := e.num(socketKey); key {
+		switch key := e.Num(socketKey); key {
 		case 0, 2:
 			return &operand{text: "socket " + []string{"transparent", "", "wildcard"}[key], kind: typeNumber, size: 1}, socketReg
 		case 1:
 			return &operand{text: "socket mark", kind: typeMark, size: 4, host: true}, socketReg
 		case 3:
-			return &operand{text: fmt.Sprintf("socket cgroupv2 level %d", e.num(socketLevel)), kind: typeHostNumber, size: 8, host: true}, socketReg
+			return &operand{text: fmt.Sprintf("socket cgroupv2 level %d", e.Num(socketLevel)), kind: typeHostNumber, size: 8, host: true}, socketReg
 		default:
 			return &operand{text: fmt.Sprintf("socket %d", key), kind: typeHex, size: 4}, socketReg
 		}
 	case "fib":
-		return fib(e.attrs), unix.NFTA_FIB_DREG
+		return fib(e.Attrs), unix.NFTA_FIB_DREG
 	case "osf":
 		return &operand{text: "osf name", kind: typeString, size: 16}, osfReg
 	case "tunnel":
-		if e.num(tunnelKey) == 0 {
+		if e.Num(tunnelKey) == 0 {
 			return &operand{text: "tunnel path", kind: typeExists, size: 1}, tunnelReg
 		}
 		return &operand{text: "tunnel id", kind: typeHostNumber, size: 4, host: true}, tunnelReg
 	case "xfrm":
-		return xfrm(e.attrs), xfrmReg
+		return xfrm(e.Attrs), xfrmReg
 	}
 	return nil, 0
 }
@@ -66,8 +68,8 @@ func rtKey(key uint64) *operand {
 }
 
 // fib reads a look-up of a route (net/netfilter/nft_fib.c).
-func fib(a attrs) *operand {
-	flags := a.num(unix.NFTA_FIB_FLAGS)
+func fib(a kernelnet.Attrs) *operand {
+	flags := a.Num(unix.NFTA_FIB_FLAGS)
 	var keys []string
 	for i, name := range []string{"saddr", "daddr", "mark", "iif", "oif"} {
 		if flags&(1<<i) != 0 {
@@ -75,7 +77,7 @@ func fib(a attrs) *operand {
 		}
 	}
 	o := &operand{text: "fib " + strings.Join(keys, " . ") + " "}
-	switch result := a.num(unix.NFTA_FIB_RESULT); result {
+	switch result := a.Num(unix.NFTA_FIB_RESULT); result {
 	case unix.NFT_FIB_RESULT_OIF:
 		o.text, o.kind, o.size, o.host = o.text+"oif", typeDevice, 4, true
 	case unix.NFT_FIB_RESULT_OIFNAME:
@@ -92,16 +94,16 @@ func fib(a attrs) *operand {
 }
 
 // xfrm reads what IPsec did to the packet (net/netfilter/nft_xfrm.c).
-func xfrm(a attrs) *operand {
+func xfrm(a kernelnet.Attrs) *operand {
 	dir := "in"
-	if b := a[xfrmDir]; len(b) == 1 && b[0] == 1 {
+	if b := a.Get(xfrmDir); len(b) == 1 && b[0] == 1 {
 		dir = "out"
 	}
 	text := "ipsec " + dir
-	if n := a.num(xfrmNum); n > 0 {
+	if n := a.Num(xfrmNum); n > 0 {
 		text += fmt.Sprintf(" spnum %d", n)
 	}
-	switch key := a.num(xfrmKey); key {
+	switch key := a.Num(xfrmKey); key {
 	case 1, 3:
 		return &operand{text: text + map[uint64]string{1: " ip daddr", 3: " ip saddr"}[key], kind: typeIPv4, size: 4}
 	case 2, 4:
@@ -116,29 +118,29 @@ func xfrm(a attrs) *operand {
 }
 
 // numgen reads a generator of numbers.
-func numgen(a attrs) *operand {
+func numgen(a kernelnet.Attrs) *operand {
 	kind := "inc"
-	if a.num(unix.NFTA_NG_TYPE) == unix.NFT_NG_RANDOM {
+	if a.Num(unix.NFTA_NG_TYPE) == unix.NFT_NG_RANDOM {
 		kind = "random"
 	}
-	s := fmt.Sprintf("numgen %s mod %d", kind, a.num(unix.NFTA_NG_MODULUS))
-	if offset := a.num(unix.NFTA_NG_OFFSET); offset > 0 {
+	s := fmt.Sprintf("numgen %s mod %d", kind, a.Num(unix.NFTA_NG_MODULUS))
+	if offset := a.Num(unix.NFTA_NG_OFFSET); offset > 0 {
 		s += fmt.Sprintf(" offset %d", offset)
 	}
 	return &operand{text: s, kind: typeHostNumber, size: 4, host: true}
 }
 
 // hash reads a hash of registers, or of the flow.
-func (d *nftText) hash(a attrs) *operand {
+func (d *nftText) hash(a kernelnet.Attrs) *operand {
 	s := "symhash"
-	if a.num(unix.NFTA_HASH_TYPE) == unix.NFT_HASH_JENKINS {
-		s = "jhash " + d.join(d.fetchAll(a.num(unix.NFTA_HASH_SREG), int(a.num(unix.NFTA_HASH_LEN))))
+	if a.Num(unix.NFTA_HASH_TYPE) == unix.NFT_HASH_JENKINS {
+		s = "jhash " + d.join(d.fetchAll(a.Num(unix.NFTA_HASH_SREG), int(a.Num(unix.NFTA_HASH_LEN))))
 	}
-	s += fmt.Sprintf(" mod %d", a.num(unix.NFTA_HASH_MODULUS))
-	if seed := a.num(unix.NFTA_HASH_SEED); seed > 0 {
+	s += fmt.Sprintf(" mod %d", a.Num(unix.NFTA_HASH_MODULUS))
+	if seed := a.Num(unix.NFTA_HASH_SEED); seed > 0 {
 		s += fmt.Sprintf(" seed 0x%x", seed)
 	}
-	if offset := a.num(unix.NFTA_HASH_OFFSET); offset > 0 {
+	if offset := a.Num(unix.NFTA_HASH_OFFSET); offset > 0 {
 		s += fmt.Sprintf(" offset %d", offset)
 	}
 	return &operand{text: s, kind: typeHostNumber, size: 4, host: true}

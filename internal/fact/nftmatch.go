@@ -5,20 +5,22 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // change reads an expression that changes a register.
-func (d *nftText) change(e nftExpr) bool {
-	switch e.name {
+func (d *nftText) change(e kernelnet.NftExpr) bool {
+	switch string(e.Name) {
 	case "byteorder":
-		o := *d.fetch(e.num(unix.NFTA_BYTEORDER_SREG))
+		o := *d.fetch(e.Num(unix.NFTA_BYTEORDER_SREG))
 		o.host = !o.host
-		d.store(e.num(unix.NFTA_BYTEORDER_DREG), &o)
+		d.store(e.Num(unix.NFTA_BYTEORDER_DREG), &o)
 		return true
 	case "bitwise":
-		o := *d.fetch(e.num(unix.NFTA_BITWISE_SREG))
-		d.bitwise(&o, e.attrs)
-		d.store(e.num(unix.NFTA_BITWISE_DREG), &o)
+		o := *d.fetch(e.Num(unix.NFTA_BITWISE_SREG))
+		d.bitwise(&o, e.Attrs)
+		d.store(e.Num(unix.NFTA_BITWISE_DREG), &o)
 		return true
 	}
 	return false
@@ -31,11 +33,11 @@ const (
 	bitwiseOp, bitwiseData, bitwiseReg2    = 6, 7, 8
 )
 
-func (d *nftText) bitwise(o *operand, a attrs) {
-	switch op := a.num(bitwiseOp); op {
+func (d *nftText) bitwise(o *operand, a kernelnet.Attrs) {
+	switch op := a.Num(bitwiseOp); op {
 	case bitwiseBool:
 	case bitwiseLeft, bitwiseRight:
-		n := nftNumber(a.data(bitwiseData), true)
+		n := nftNumber(a.Data(bitwiseData), true)
 		if op == bitwiseRight && o.shift > 0 && n == uint64(o.shift) {
 			o.shift = 0 // only the field is left
 			return
@@ -46,11 +48,11 @@ func (d *nftText) bitwise(o *operand, a attrs) {
 		return
 	default: // and, or, xor of two registers
 		sign := map[uint64]string{3: " & ", 4: " | ", 5: " ^ "}[op]
-		o.text = d.String(o) + sign + d.String(d.fetch(a.num(bitwiseReg2)))
+		o.text = d.String(o) + sign + d.String(d.fetch(a.Num(bitwiseReg2)))
 		o.mask, o.xor, o.selects, o.header = nil, nil, selectsNothing, ""
 		return
 	}
-	o.mask, o.xor = a.data(unix.NFTA_BITWISE_MASK), a.data(unix.NFTA_BITWISE_XOR)
+	o.mask, o.xor = a.Data(unix.NFTA_BITWISE_MASK), a.Data(unix.NFTA_BITWISE_XOR)
 	o.selects = selectsNothing
 	if len(o.mask) != len(o.xor) || len(o.mask) == 0 {
 		o.mask, o.xor, o.text = nil, nil, o.text+" & ?"
@@ -95,19 +97,19 @@ func maskedField(o *operand) (f headerField, shift int, ok bool) {
 }
 
 // compare reads an expression that ends the rule for some packets.
-func (d *nftText) compare(e nftExpr) bool {
-	switch e.name {
+func (d *nftText) compare(e kernelnet.NftExpr) bool {
+	switch string(e.Name) {
 	case "cmp":
-		d.cmp(d.fetch(e.num(unix.NFTA_CMP_SREG)), e.num(unix.NFTA_CMP_OP), e.data(unix.NFTA_CMP_DATA))
+		d.cmp(d.fetch(e.Num(unix.NFTA_CMP_SREG)), e.Num(unix.NFTA_CMP_OP), e.Data(unix.NFTA_CMP_DATA))
 	case "range":
-		o := d.fetch(e.num(unix.NFTA_RANGE_SREG))
+		o := d.fetch(e.Num(unix.NFTA_RANGE_SREG))
 		not := ""
-		if e.num(unix.NFTA_RANGE_OP) == unix.NFT_RANGE_NEQ {
+		if e.Num(unix.NFTA_RANGE_OP) == unix.NFT_RANGE_NEQ {
 			not = "!= "
 		}
-		d.say("%s %s%s-%s", d.String(o), not, d.constant(o, e.data(unix.NFTA_RANGE_FROM_DATA)), d.constant(o, e.data(unix.NFTA_RANGE_TO_DATA)))
+		d.say("%s %s%s-%s", d.String(o), not, d.constant(o, e.Data(unix.NFTA_RANGE_FROM_DATA)), d.constant(o, e.Data(unix.NFTA_RANGE_TO_DATA)))
 	case "lookup":
-		d.lookup(e.attrs)
+		d.lookup(e.Attrs)
 	default:
 		return false
 	}
@@ -233,31 +235,31 @@ func (d *nftText) follow(o *operand, n uint64) {
 }
 
 // lookup writes a look-up in a set or a map.
-func (d *nftText) lookup(a attrs) {
-	name := text(a[unix.NFTA_LOOKUP_SET])
+func (d *nftText) lookup(a kernelnet.Attrs) {
+	name := a.Text(unix.NFTA_LOOKUP_SET)
 	set := d.set(name)
 	size := 0
 	if set != nil {
 		size = set.keySize
 	}
-	parts := d.fetchAll(a.num(unix.NFTA_LOOKUP_SREG), size)
+	parts := d.fetchAll(a.Num(unix.NFTA_LOOKUP_SREG), size)
 	what := "@" + name
 	if set != nil && set.anonymous {
 		what = d.elements(set, parts)
 	}
 	key := d.join(parts)
 	switch {
-	case a.has(unix.NFTA_LOOKUP_DREG) && a.num(unix.NFTA_LOOKUP_DREG) == unix.NFT_REG_VERDICT:
+	case a.Has(unix.NFTA_LOOKUP_DREG) && a.Num(unix.NFTA_LOOKUP_DREG) == unix.NFT_REG_VERDICT:
 		d.say("%s vmap %s", key, what)
 		d.verdict = "vmap"
-	case a.has(unix.NFTA_LOOKUP_DREG):
+	case a.Has(unix.NFTA_LOOKUP_DREG):
 		o := &operand{text: key + " map " + what, kind: typeHex, size: 4}
 		if set != nil {
 			o.kind, o.size = setDataType(set.dataType), set.dataSize
 			o.host = o.kind.hostOrder()
 		}
-		d.store(a.num(unix.NFTA_LOOKUP_DREG), o)
-	case a.num(unix.NFTA_LOOKUP_FLAGS)&unix.NFT_LOOKUP_F_INV != 0:
+		d.store(a.Num(unix.NFTA_LOOKUP_DREG), o)
+	case a.Num(unix.NFTA_LOOKUP_FLAGS)&unix.NFT_LOOKUP_F_INV != 0:
 		d.say("%s != %s", key, what)
 	default:
 		d.say("%s %s", key, what)

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // Attributes of include/uapi/linux/netfilter/nf_tables.h that the library does
@@ -14,41 +16,41 @@ const (
 )
 
 // translate reads an expression that changes addresses or the way.
-func (d *nftText) translate(e nftExpr) bool {
-	switch e.name {
+func (d *nftText) translate(e kernelnet.NftExpr) bool {
+	switch string(e.Name) {
 	case "nat":
-		d.nat(e.attrs)
+		d.nat(e.Attrs)
 	case "masq":
 		d.verdict = "masquerade"
-		d.say("masquerade%s%s", d.portsTo(e.num(unix.NFTA_MASQ_REG_PROTO_MIN), e.num(unix.NFTA_MASQ_REG_PROTO_MAX)), natFlags(e.num(unix.NFTA_MASQ_FLAGS)))
+		d.say("masquerade%s%s", d.portsTo(e.Num(unix.NFTA_MASQ_REG_PROTO_MIN), e.Num(unix.NFTA_MASQ_REG_PROTO_MAX)), natFlags(e.Num(unix.NFTA_MASQ_FLAGS)))
 	case "redir":
 		d.verdict = "redirect"
-		d.say("redirect%s%s", d.portsTo(e.num(unix.NFTA_REDIR_REG_PROTO_MIN), e.num(unix.NFTA_REDIR_REG_PROTO_MAX)), natFlags(e.num(unix.NFTA_REDIR_FLAGS)))
+		d.say("redirect%s%s", d.portsTo(e.Num(unix.NFTA_REDIR_REG_PROTO_MIN), e.Num(unix.NFTA_REDIR_REG_PROTO_MAX)), natFlags(e.Num(unix.NFTA_REDIR_FLAGS)))
 	case "tproxy":
 		d.verdict = "tproxy"
 		to := ""
-		if e.has(tproxyAddr) {
-			to = d.natAddress(d.fetch(e.num(tproxyAddr)), e.has(tproxyPort))
+		if e.Has(tproxyAddr) {
+			to = d.natAddress(d.fetch(e.Num(tproxyAddr)), e.Has(tproxyPort))
 		}
-		if e.has(tproxyPort) {
-			to += ":" + d.as(d.fetch(e.num(tproxyPort)), &operand{kind: typePort})
+		if e.Has(tproxyPort) {
+			to += ":" + d.as(d.fetch(e.Num(tproxyPort)), &operand{kind: typePort})
 		}
-		d.say("tproxy%s to %s", familyWord(d.family, e.num(tproxyFamily)), to)
+		d.say("tproxy%s to %s", familyWord(d.family, e.Num(tproxyFamily)), to)
 	case "dup":
 		s := "dup to "
-		if e.has(unix.NFTA_DUP_SREG_ADDR) {
-			s += d.natAddress(d.fetch(e.num(unix.NFTA_DUP_SREG_ADDR)), false)
+		if e.Has(unix.NFTA_DUP_SREG_ADDR) {
+			s += d.natAddress(d.fetch(e.Num(unix.NFTA_DUP_SREG_ADDR)), false)
 		}
-		if e.has(unix.NFTA_DUP_SREG_DEV) {
-			if e.has(unix.NFTA_DUP_SREG_ADDR) {
+		if e.Has(unix.NFTA_DUP_SREG_DEV) {
+			if e.Has(unix.NFTA_DUP_SREG_ADDR) {
 				s += " device "
 			}
-			s += d.as(d.fetch(e.num(unix.NFTA_DUP_SREG_DEV)), &operand{kind: typeDevice, host: true})
+			s += d.as(d.fetch(e.Num(unix.NFTA_DUP_SREG_DEV)), &operand{kind: typeDevice, host: true})
 		}
 		d.say("%s", s)
 	case "fwd":
 		d.verdict = "fwd"
-		d.say("fwd to %s", d.as(d.fetch(e.num(unix.NFTA_FWD_SREG_DEV)), &operand{kind: typeDevice, host: true}))
+		d.say("fwd to %s", d.as(d.fetch(e.Num(unix.NFTA_FWD_SREG_DEV)), &operand{kind: typeDevice, host: true}))
 	default:
 		return false
 	}
@@ -56,26 +58,26 @@ func (d *nftText) translate(e nftExpr) bool {
 }
 
 // nat writes a translation of addresses (net/netfilter/nft_nat.c).
-func (d *nftText) nat(a attrs) {
+func (d *nftText) nat(a kernelnet.Attrs) {
 	d.verdict = "snat"
-	if a.num(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_DNAT {
+	if a.Num(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_DNAT {
 		d.verdict = "dnat"
 	}
-	flags := a.num(unix.NFTA_NAT_FLAGS)
-	s := d.verdict + familyWord(d.family, a.num(unix.NFTA_NAT_FAMILY))
+	flags := a.Num(unix.NFTA_NAT_FLAGS)
+	s := d.verdict + familyWord(d.family, a.Num(unix.NFTA_NAT_FAMILY))
 	if flags&natNetmap != 0 {
 		s += " prefix"
 	}
 	s += " to "
-	lowPort, highPort := a.num(unix.NFTA_NAT_REG_PROTO_MIN), a.num(unix.NFTA_NAT_REG_PROTO_MAX)
-	if low := a.num(unix.NFTA_NAT_REG_ADDR_MIN); low != 0 {
+	lowPort, highPort := a.Num(unix.NFTA_NAT_REG_PROTO_MIN), a.Num(unix.NFTA_NAT_REG_PROTO_MAX)
+	if low := a.Num(unix.NFTA_NAT_REG_ADDR_MIN); low != 0 {
 		from := d.fetch(low)
 		if slot(lowPort) > slot(low) && slot(lowPort) < slot(low)+regWords(from.size) {
 			lowPort = 0 // a map gives the port as well
 		}
 		s += d.natAddress(from, lowPort != 0)
-		high := d.fetch(a.num(unix.NFTA_NAT_REG_ADDR_MAX))
-		if a.has(unix.NFTA_NAT_REG_ADDR_MAX) && high != from && d.natAddress(high, false) != d.natAddress(from, false) {
+		high := d.fetch(a.Num(unix.NFTA_NAT_REG_ADDR_MAX))
+		if a.Has(unix.NFTA_NAT_REG_ADDR_MAX) && high != from && d.natAddress(high, false) != d.natAddress(from, false) {
 			if n := rangeOf(from, high); flags&natNetmap != 0 && n >= 0 {
 				s += "/" + decimal(n)
 			} else {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // What is read of a ruleset.
@@ -18,19 +20,17 @@ const (
 
 // nftRule is a rule of nftables.
 type nftRule struct {
-	chain   chainID
-	handle  uint64
-	exprs   []nftExpr
-	comment string
+	kernelnet.NftRule
+	chain kernelnet.NftID
 }
 
 // nftListing is a ruleset with all that is needed to write its rules.
 type nftListing struct {
 	*ruleset
 	// dormant are the tables whose chains see no packet.
-	dormant map[chainID]bool
-	sets    map[chainID]*nftSet
-	list    map[chainID][]nftRule
+	dormant map[kernelnet.NftID]bool
+	sets    map[kernelnet.NftID]*nftSet
+	list    map[kernelnet.NftID][]nftRule
 	// count is how many rules are listed, left how many are not.
 	count, left int
 }
@@ -43,9 +43,9 @@ func readListing() (*nftListing, error) {
 		return nil, err
 	}
 	l := &nftListing{ruleset: rs}
-	err = nftDump(unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, unix.AF_UNSPEC, nil, func() { l.dormant = map[chainID]bool{} }, l.addTable)
+	err = kernelnet.NftDump(unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, unix.AF_UNSPEC, nil, func() { l.dormant = map[kernelnet.NftID]bool{} }, l.addTable)
 	if err == nil {
-		err = nftDump(unix.NFT_MSG_GETSET, unix.NFT_MSG_NEWSET, unix.AF_UNSPEC, nil, func() { l.sets = map[chainID]*nftSet{} }, func(b []byte) error {
+		err = kernelnet.NftDump(unix.NFT_MSG_GETSET, unix.NFT_MSG_NEWSET, unix.AF_UNSPEC, nil, func() { l.sets = map[kernelnet.NftID]*nftSet{} }, func(b []byte) error {
 			id, set, err := parseSet(b)
 			if err == nil {
 				l.sets[id] = set
@@ -54,8 +54,8 @@ func readListing() (*nftListing, error) {
 		})
 	}
 	if err == nil {
-		err = nftDump(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, unix.AF_UNSPEC, nil, func() {
-			l.list, l.count, l.left = map[chainID][]nftRule{}, 0, 0
+		err = kernelnet.NftDump(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, unix.AF_UNSPEC, nil, func() {
+			l.list, l.count, l.left = map[kernelnet.NftID][]nftRule{}, 0, 0
 		}, l.addRule)
 	}
 	if err == nil {
@@ -65,12 +65,9 @@ func readListing() (*nftListing, error) {
 }
 
 func (l *nftListing) addTable(b []byte) error {
-	if len(b) < sizeofNfgen {
-		return errShort
-	}
-	a, err := parseAttrs(b[sizeofNfgen:])
-	if a.num(unix.NFTA_TABLE_FLAGS)&unix.NFT_TABLE_F_DORMANT != 0 {
-		l.dormant[chainID{family: b[0], table: text(a[unix.NFTA_TABLE_NAME])}] = true
+	a, err := kernelnet.ParseAttrs(b, kernelnet.SizeofNfgen)
+	if a.Num(unix.NFTA_TABLE_FLAGS)&unix.NFT_TABLE_F_DORMANT != 0 {
+		l.dormant[kernelnet.NftID{Family: b[0], Table: a.Text(unix.NFTA_TABLE_NAME)}] = true
 	}
 	return err
 }
@@ -89,20 +86,11 @@ func (l *nftListing) addRule(b []byte) error {
 	return nil
 }
 
-// parseWholeRule reads a rule of NFT_MSG_NEWRULE with all its expressions.
-func parseWholeRule(b []byte) (nftRule, error) {
-	if len(b) < sizeofNfgen {
-		return nftRule{}, errShort
-	}
-	a, err := parseAttrs(b[sizeofNfgen:])
-	if err != nil {
-		return nftRule{}, err
-	}
-	exprs, err := parseExprs(a[unix.NFTA_RULE_EXPRESSIONS])
-	return nftRule{
-		chain:  chainID{b[0], text(a[unix.NFTA_RULE_TABLE]), text(a[unix.NFTA_RULE_CHAIN])},
-		handle: a.num(unix.NFTA_RULE_HANDLE), exprs: exprs, comment: nftComment(a[unix.NFTA_RULE_USERDATA]),
-	}, err
+// parseWholeRule reads a rule of NFT_MSG_NEWRULE.
+func parseWholeRule(b []byte) (r nftRule, err error) {
+	err = r.Parse(b)
+	r.chain = kernelnet.NftID{Family: r.Family, Table: string(r.Table), Name: string(r.Chain)}
+	return r, err
 }
 
 // nftComment finds the comment in what nft(8) keeps with a rule: a type, a
@@ -130,8 +118,8 @@ func (l *nftListing) readElements() error {
 			set.anonymous = false // it is written by its name
 			continue
 		}
-		m := message{}.text(unix.NFTA_SET_ELEM_LIST_TABLE, id.table).text(unix.NFTA_SET_ELEM_LIST_SET, id.name)
-		err := nftDump(unix.NFT_MSG_GETSETELEM, unix.NFT_MSG_NEWSETELEM, id.family, m, func() { set.elems, set.more = nil, 0 }, set.addElements)
+		m := message{}.Text(unix.NFTA_SET_ELEM_LIST_TABLE, id.Table).Text(unix.NFTA_SET_ELEM_LIST_SET, id.Name)
+		err := kernelnet.NftDump(unix.NFT_MSG_GETSETELEM, unix.NFT_MSG_NEWSETELEM, id.Family, m, func() { set.elems, set.more = nil, 0 }, set.addElements)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
@@ -141,17 +129,17 @@ func (l *nftListing) readElements() error {
 
 // hookOf says at which hooks a packet may come to a chain, and with which
 // priorities: its own, or those of the chains that lead to it.
-func (l *nftListing) hookOf(id chainID) (hooks, priorities string) {
+func (l *nftListing) hookOf(id kernelnet.NftID) (hooks, priorities string) {
 	var h, p []string
 	for _, base := range l.order {
 		c := l.chains[base]
-		if !c.base || !l.leadsTo(c, id) {
+		if !c.Base || !l.leadsTo(c, id) {
 			continue
 		}
-		if hook := nftHook(base.family, c.hook); !slices.Contains(h, hook) {
+		if hook := nftHook(base.Family, c.Hook); !slices.Contains(h, hook) {
 			h = append(h, hook)
 		}
-		if priority := decimal(c.priority); !slices.Contains(p, priority) {
+		if priority := decimal(c.Priority); !slices.Contains(p, priority) {
 			p = append(p, priority)
 		}
 	}
@@ -160,9 +148,9 @@ func (l *nftListing) hookOf(id chainID) (hooks, priorities string) {
 
 // leadsTo says whether the rules of a chain, or of those that they lead to, may
 // lead to another one.
-func (rs *ruleset) leadsTo(c *chain, id chainID) bool {
-	seen := map[chainID]bool{c.id: true}
-	for todo := []chainID{c.id}; len(todo) > 0; {
+func (rs *ruleset) leadsTo(c *chain, id kernelnet.NftID) bool {
+	seen := map[kernelnet.NftID]bool{c.ID: true}
+	for todo := []kernelnet.NftID{c.ID}; len(todo) > 0; {
 		at := todo[0]
 		todo = todo[1:]
 		if at == id {

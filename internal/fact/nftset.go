@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // nftSet is a set or map of nftables.
@@ -39,35 +41,29 @@ type nftElem struct {
 const maxElems = 64
 
 // parseSet reads a message NFT_MSG_NEWSET: its table, its name and the set.
-func parseSet(b []byte) (chainID, *nftSet, error) {
-	var id chainID
-	if len(b) < sizeofNfgen {
-		return id, nil, errShort
-	}
-	a, err := parseAttrs(b[sizeofNfgen:])
+func parseSet(b []byte) (kernelnet.NftID, *nftSet, error) {
+	var id kernelnet.NftID
+	a, err := kernelnet.ParseAttrs(b, kernelnet.SizeofNfgen)
 	if err != nil {
 		return id, nil, err
 	}
-	id = chainID{family: b[0], table: text(a[unix.NFTA_SET_TABLE]), name: text(a[unix.NFTA_SET_NAME])}
-	flags := a.num(unix.NFTA_SET_FLAGS)
+	id = kernelnet.NftID{Family: b[0], Table: a.Text(unix.NFTA_SET_TABLE), Name: a.Text(unix.NFTA_SET_NAME)}
+	flags := a.Num(unix.NFTA_SET_FLAGS)
 	return id, &nftSet{
 		anonymous: flags&unix.NFT_SET_ANONYMOUS != 0, interval: flags&unix.NFT_SET_INTERVAL != 0,
-		keySize: int(min(a.num(unix.NFTA_SET_KEY_LEN), 64)), dataSize: int(min(a.num(unix.NFTA_SET_DATA_LEN), 64)),
-		dataType: a.num(unix.NFTA_SET_DATA_TYPE),
+		keySize: int(min(a.Num(unix.NFTA_SET_KEY_LEN), 64)), dataSize: int(min(a.Num(unix.NFTA_SET_DATA_LEN), 64)),
+		dataType: a.Num(unix.NFTA_SET_DATA_TYPE),
 	}, nil
 }
 
 // addElements adds those of a message NFT_MSG_NEWSETELEM.
 func (s *nftSet) addElements(b []byte) error {
-	if len(b) < sizeofNfgen {
-		return errShort
-	}
-	a, err := parseAttrs(b[sizeofNfgen:])
+	a, err := kernelnet.ParseAttrs(b, kernelnet.SizeofNfgen)
 	if err != nil {
 		return err
 	}
 	var bad error
-	err = eachAttr(a[unix.NFTA_SET_ELEM_LIST_ELEMENTS], 0, func(t int, elem []byte) {
+	err = kernelnet.Attributes(a.Get(unix.NFTA_SET_ELEM_LIST_ELEMENTS), 0, func(t int, elem []byte) {
 		if t != unix.NFTA_LIST_ELEM {
 			return
 		}
@@ -89,20 +85,20 @@ const (
 )
 
 func parseElem(b []byte) (nftElem, error) {
-	a, err := parseAttrs(b)
+	a, err := kernelnet.ParseAttrs(b, 0)
 	if err != nil {
 		return nftElem{}, err
 	}
-	flags := a.num(unix.NFTA_SET_ELEM_FLAGS)
+	flags := a.Num(unix.NFTA_SET_ELEM_FLAGS)
 	e := nftElem{
-		key: a.data(unix.NFTA_SET_ELEM_KEY), upTo: a.data(elemKeyEnd),
-		end: flags&unix.NFT_SET_ELEM_INTERVAL_END != 0, other: flags&elemCatchall != 0, object: text(a[elemObject]),
+		key: a.Data(unix.NFTA_SET_ELEM_KEY), upTo: a.Data(elemKeyEnd),
+		end: flags&unix.NFT_SET_ELEM_INTERVAL_END != 0, other: flags&elemCatchall != 0, object: a.Text(elemObject),
 	}
-	if a.has(unix.NFTA_SET_ELEM_DATA) {
-		data := a.nest(unix.NFTA_SET_ELEM_DATA)
-		e.hasData, e.data = true, data[unix.NFTA_DATA_VALUE]
-		if data.has(unix.NFTA_DATA_VERDICT) {
-			e.verdict = verdictText(data.nest(unix.NFTA_DATA_VERDICT))
+	if a.Has(unix.NFTA_SET_ELEM_DATA) {
+		data := a.Nest(unix.NFTA_SET_ELEM_DATA)
+		e.hasData, e.data = true, data.Get(unix.NFTA_DATA_VALUE)
+		if data.Has(unix.NFTA_DATA_VERDICT) {
+			e.verdict = verdictText(data.Nest(unix.NFTA_DATA_VERDICT))
 		}
 	}
 	return e, nil

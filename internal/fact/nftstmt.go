@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // Attributes of include/uapi/linux/netfilter/nf_tables.h that the library does
@@ -21,50 +23,50 @@ const (
 )
 
 // act reads an expression that does something, or that counts.
-func (d *nftText) act(e nftExpr) bool {
-	switch e.name {
+func (d *nftText) act(e kernelnet.NftExpr) bool {
+	switch string(e.Name) {
 	case "counter":
 		if !d.counted {
-			d.counted, d.packets, d.bytes = true, e.num(unix.NFTA_COUNTER_PACKETS), e.num(unix.NFTA_COUNTER_BYTES)
+			d.counted, d.packets, d.bytes = true, e.Num(unix.NFTA_COUNTER_PACKETS), e.Num(unix.NFTA_COUNTER_BYTES)
 		}
 		d.say("counter")
 	case "limit":
-		d.say("%s", limitText(e.attrs))
+		d.say("%s", limitText(e.Attrs))
 	case "quota":
-		d.quota = decimal(e.num(unix.NFTA_QUOTA_CONSUMED))
-		d.say("quota %s%s", over(e.num(unix.NFTA_QUOTA_FLAGS)), size(e.num(unix.NFTA_QUOTA_BYTES)))
+		d.quota = decimal(e.Num(unix.NFTA_QUOTA_CONSUMED))
+		d.say("quota %s%s", over(e.Num(unix.NFTA_QUOTA_FLAGS)), size(e.Num(unix.NFTA_QUOTA_BYTES)))
 	case "connlimit":
-		d.say("ct count %s%d", over(e.num(connlimitFlags)), e.num(connlimitCount))
+		d.say("ct count %s%d", over(e.Num(connlimitFlags)), e.Num(connlimitCount))
 	case "last":
 		d.say("last")
 	case "log":
-		d.say("%s", logText(e.attrs))
+		d.say("%s", logText(e.Attrs))
 	case "notrack":
 		d.say("notrack")
 	case "immediate": // a number is loaded: see load
-		v := e.nest(unix.NFTA_IMMEDIATE_DATA).nest(unix.NFTA_DATA_VERDICT)
+		v := e.Nest(unix.NFTA_IMMEDIATE_DATA).Nest(unix.NFTA_DATA_VERDICT)
 		d.verdict = verdictText(v)
 		d.say("%s", d.verdict)
 	case "reject":
-		d.reject(e.attrs)
+		d.reject(e.Attrs)
 	case "queue":
 		d.verdict = "queue"
-		d.say("%s", d.queueText(e.attrs))
+		d.say("%s", d.queueText(e.Attrs))
 	case "synproxy":
 		d.verdict = "synproxy"
-		d.say("%s", synproxyText(e.attrs))
+		d.say("%s", synproxyText(e.Attrs))
 	case "objref":
-		d.objref(e.attrs)
+		d.objref(e.Attrs)
 	case "dynset":
-		d.dynset(e.attrs)
+		d.dynset(e.Attrs)
 	case "flow_offload":
-		d.say("flow add @%s", text(e.attrs[flowTableName]))
+		d.say("flow add @%s", e.Attrs.Text(flowTableName))
 	case "match":
-		d.match(e.attrs)
+		d.match(e.Attrs)
 	case "target":
-		name := text(e.attrs[unix.NFTA_TARGET_NAME])
+		name := e.Attrs.Text(unix.NFTA_TARGET_NAME)
 		d.verdict = name
-		options := targetText(d.family == unix.NFPROTO_IPV6, name, uint8(e.num(unix.NFTA_TARGET_REV)), e.attrs[unix.NFTA_TARGET_INFO])
+		options := targetText(d.family == unix.NFPROTO_IPV6, name, uint8(e.Num(unix.NFTA_TARGET_REV)), e.Attrs.Get(unix.NFTA_TARGET_INFO))
 		d.say("xt target %s", xtText(name, options))
 	default:
 		return d.alter(e)
@@ -73,28 +75,28 @@ func (d *nftText) act(e nftExpr) bool {
 }
 
 // match writes a match of x_tables, which iptables-nft uses.
-func (d *nftText) match(a attrs) {
-	name := text(a[unix.NFTA_MATCH_NAME])
+func (d *nftText) match(a kernelnet.Attrs) {
+	name := a.Text(unix.NFTA_MATCH_NAME)
 	if name == "comment" {
-		d.comment = text(a[unix.NFTA_MATCH_INFO])
+		d.comment = a.Text(unix.NFTA_MATCH_INFO)
 	}
-	options := matchText(d.family == unix.NFPROTO_IPV6, name, uint8(a.num(unix.NFTA_MATCH_REV)), a[unix.NFTA_MATCH_INFO])
+	options := matchText(d.family == unix.NFPROTO_IPV6, name, uint8(a.Num(unix.NFTA_MATCH_REV)), a.Get(unix.NFTA_MATCH_INFO))
 	d.say("xt match %s", xtText(name, options))
 }
 
 // alter reads an expression that changes the packet or what goes with it.
-func (d *nftText) alter(e nftExpr) bool {
+func (d *nftText) alter(e kernelnet.NftExpr) bool {
 	var to *operand
 	var reg uint64
-	switch e.name {
+	switch string(e.Name) {
 	case "meta":
-		to, reg = metaKey(e.num(unix.NFTA_META_KEY)), e.num(unix.NFTA_META_SREG)
+		to, reg = metaKey(e.Num(unix.NFTA_META_KEY)), e.Num(unix.NFTA_META_SREG)
 	case "ct":
-		to, reg = d.ctKey(e.attrs), e.num(unix.NFTA_CT_SREG)
+		to, reg = d.ctKey(e.Attrs), e.Num(unix.NFTA_CT_SREG)
 	case "exthdr":
-		to, reg = exthdr(e.attrs), e.num(exthdrSreg)
+		to, reg = exthdr(e.Attrs), e.Num(exthdrSreg)
 	case "payload":
-		d.payloadSet(e.attrs)
+		d.payloadSet(e.Attrs)
 		return true
 	default:
 		return false
@@ -117,8 +119,8 @@ func (d *nftText) as(o, to *operand) string {
 
 // payloadSet writes a change of the packet. A field that is not of two bytes is
 // changed with what stands beside it, which was loaded and masked before.
-func (d *nftText) payloadSet(a attrs) {
-	to, o := d.payload(a), d.fetch(a.num(unix.NFTA_PAYLOAD_SREG))
+func (d *nftText) payloadSet(a kernelnet.Attrs) {
+	to, o := d.payload(a), d.fetch(a.Num(unix.NFTA_PAYLOAD_SREG))
 	if o.mask == nil || o.header != to.header || o.at != to.at {
 		d.say("%s set %s", to.text, d.as(o, to))
 		return
@@ -156,14 +158,14 @@ func size(n uint64) string {
 }
 
 // limitText writes a limit (net/netfilter/nft_limit.c).
-func limitText(a attrs) string {
-	unit := map[uint64]string{1: "second", 60: "minute", 3600: "hour", 86400: "day", 604800: "week"}[a.num(unix.NFTA_LIMIT_UNIT)]
+func limitText(a kernelnet.Attrs) string {
+	unit := map[uint64]string{1: "second", 60: "minute", 3600: "hour", 86400: "day", 604800: "week"}[a.Num(unix.NFTA_LIMIT_UNIT)]
 	if unit == "" {
-		unit = decimal(a.num(unix.NFTA_LIMIT_UNIT)) + " seconds"
+		unit = decimal(a.Num(unix.NFTA_LIMIT_UNIT)) + " seconds"
 	}
-	rate, burst := a.num(unix.NFTA_LIMIT_RATE), a.num(unix.NFTA_LIMIT_BURST)
-	s := "limit rate " + over(a.num(unix.NFTA_LIMIT_FLAGS))
-	if a.num(unix.NFTA_LIMIT_TYPE) == unix.NFT_LIMIT_PKT_BYTES {
+	rate, burst := a.Num(unix.NFTA_LIMIT_RATE), a.Num(unix.NFTA_LIMIT_BURST)
+	s := "limit rate " + over(a.Num(unix.NFTA_LIMIT_FLAGS))
+	if a.Num(unix.NFTA_LIMIT_TYPE) == unix.NFT_LIMIT_PKT_BYTES {
 		s += size(rate) + "/" + unit
 		if burst > 0 {
 			s += " burst " + size(burst)
@@ -178,26 +180,26 @@ func limitText(a attrs) string {
 }
 
 // logText writes a log (net/netfilter/nft_log.c).
-func logText(a attrs) string {
+func logText(a kernelnet.Attrs) string {
 	s := "log"
-	if a.has(unix.NFTA_LOG_PREFIX) {
-		s += " prefix " + strconv.Quote(text(a[unix.NFTA_LOG_PREFIX]))
+	if a.Has(unix.NFTA_LOG_PREFIX) {
+		s += " prefix " + strconv.Quote(a.Text(unix.NFTA_LOG_PREFIX))
 	}
-	if a.has(unix.NFTA_LOG_GROUP) {
-		s += " group " + decimal(a.num(unix.NFTA_LOG_GROUP))
-		if n := a.num(unix.NFTA_LOG_SNAPLEN); n > 0 {
+	if a.Has(unix.NFTA_LOG_GROUP) {
+		s += " group " + decimal(a.Num(unix.NFTA_LOG_GROUP))
+		if n := a.Num(unix.NFTA_LOG_SNAPLEN); n > 0 {
 			s += " snaplen " + decimal(n)
 		}
-		if n := a.num(unix.NFTA_LOG_QTHRESHOLD); n > 0 {
+		if n := a.Num(unix.NFTA_LOG_QTHRESHOLD); n > 0 {
 			s += " queue-threshold " + decimal(n)
 		}
 		return s
 	}
 	levels := []string{"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"}
-	if n := a.num(unix.NFTA_LOG_LEVEL); a.has(unix.NFTA_LOG_LEVEL) && n != 4 && n < uint64(len(levels)) { // 4 is meant without
+	if n := a.Num(unix.NFTA_LOG_LEVEL); a.Has(unix.NFTA_LOG_LEVEL) && n != 4 && n < uint64(len(levels)) { // 4 is meant without
 		s += " level " + levels[n]
 	}
-	switch flags := a.num(unix.NFTA_LOG_FLAGS) &^ 0x10; {
+	switch flags := a.Num(unix.NFTA_LOG_FLAGS) &^ 0x10; {
 	case flags == 0x2f:
 		s += " flags all"
 	default:
@@ -215,13 +217,13 @@ func logText(a attrs) string {
 
 // reject writes a reject. Without a word nft(8) means that a port is
 // unreachable, in the protocol of the rule.
-func (d *nftText) reject(a attrs) {
+func (d *nftText) reject(a kernelnet.Attrs) {
 	d.verdict = "reject"
-	code := a.num(unix.NFTA_REJECT_ICMP_CODE)
-	if b := a[unix.NFTA_REJECT_ICMP_CODE]; len(b) == 1 {
+	code := a.Num(unix.NFTA_REJECT_ICMP_CODE)
+	if b := a.Get(unix.NFTA_REJECT_ICMP_CODE); len(b) == 1 {
 		code = uint64(b[0])
 	}
-	switch t := a.num(unix.NFTA_REJECT_TYPE); t {
+	switch t := a.Num(unix.NFTA_REJECT_TYPE); t {
 	case unix.NFT_REJECT_TCP_RST:
 		d.say("reject with tcp reset")
 	case unix.NFT_REJECT_ICMPX_UNREACH:
@@ -255,15 +257,15 @@ func nameOr(names map[uint64]string, n uint64) string {
 }
 
 // queueText writes a queue (net/netfilter/nft_queue.c).
-func (d *nftText) queueText(a attrs) string {
+func (d *nftText) queueText(a kernelnet.Attrs) string {
 	s := "queue"
-	if flags := nftFlags(map[uint64]string{1: "bypass", 2: "fanout"}, a.num(unix.NFTA_QUEUE_FLAGS), ","); flags != "" {
+	if flags := nftFlags(map[uint64]string{1: "bypass", 2: "fanout"}, a.Num(unix.NFTA_QUEUE_FLAGS), ","); flags != "" {
 		s += " flags " + flags
 	}
-	if a.has(unix.NFTA_QUEUE_SREG_QNUM) {
-		return s + " to " + d.String(d.fetch(a.num(unix.NFTA_QUEUE_SREG_QNUM)))
+	if a.Has(unix.NFTA_QUEUE_SREG_QNUM) {
+		return s + " to " + d.String(d.fetch(a.Num(unix.NFTA_QUEUE_SREG_QNUM)))
 	}
-	first, total := a.num(unix.NFTA_QUEUE_NUM), a.num(unix.NFTA_QUEUE_TOTAL)
+	first, total := a.Num(unix.NFTA_QUEUE_NUM), a.Num(unix.NFTA_QUEUE_TOTAL)
 	s += " to " + decimal(first)
 	if total > 1 {
 		s += "-" + decimal(first+total-1)
@@ -272,12 +274,12 @@ func (d *nftText) queueText(a attrs) string {
 }
 
 // synproxyText writes a synproxy (net/netfilter/nft_synproxy.c).
-func synproxyText(a attrs) string {
-	s, flags := "synproxy", a.num(synproxyFlag)
+func synproxyText(a kernelnet.Attrs) string {
+	s, flags := "synproxy", a.Num(synproxyFlag)
 	if flags&1 != 0 {
-		s += " mss " + decimal(a.num(synproxyMSS))
+		s += " mss " + decimal(a.Num(synproxyMSS))
 	}
-	if b := a[synproxyScale]; flags&2 != 0 && len(b) == 1 {
+	if b := a.Get(synproxyScale); flags&2 != 0 && len(b) == 1 {
 		s += " wscale " + decimal(b[0])
 	}
 	if flags&8 != 0 {
@@ -290,17 +292,17 @@ func synproxyText(a attrs) string {
 }
 
 // objref writes a reference to a named object (NFT_OBJECT_*).
-func (d *nftText) objref(a attrs) {
-	what := a.num(unix.NFTA_OBJREF_IMM_TYPE)
-	name := `"` + text(a[unix.NFTA_OBJREF_IMM_NAME]) + `"`
-	if a.has(unix.NFTA_OBJREF_SET_NAME) {
-		set := d.set(text(a[unix.NFTA_OBJREF_SET_NAME]))
+func (d *nftText) objref(a kernelnet.Attrs) {
+	what := a.Num(unix.NFTA_OBJREF_IMM_TYPE)
+	name := `"` + a.Text(unix.NFTA_OBJREF_IMM_NAME) + `"`
+	if a.Has(unix.NFTA_OBJREF_SET_NAME) {
+		set := d.set(a.Text(unix.NFTA_OBJREF_SET_NAME))
 		size := 0
 		if set != nil {
 			size = set.keySize
 		}
-		parts := d.fetchAll(a.num(unix.NFTA_OBJREF_SET_SREG), size)
-		name = d.join(parts) + " map @" + text(a[unix.NFTA_OBJREF_SET_NAME])
+		parts := d.fetchAll(a.Num(unix.NFTA_OBJREF_SET_SREG), size)
+		name = d.join(parts) + " map @" + a.Text(unix.NFTA_OBJREF_SET_NAME)
 		if set != nil && set.anonymous {
 			name = d.join(parts) + " map " + d.elements(set, parts)
 		}
@@ -319,46 +321,46 @@ func (d *nftText) objref(a attrs) {
 }
 
 // dynset writes a change of a set (net/netfilter/nft_dynset.c).
-func (d *nftText) dynset(a attrs) {
-	verb := []string{"add", "update", "delete"}[min(a.num(unix.NFTA_DYNSET_OP), 2)]
-	name := text(a[unix.NFTA_DYNSET_SET_NAME])
+func (d *nftText) dynset(a kernelnet.Attrs) {
+	verb := []string{"add", "update", "delete"}[min(a.Num(unix.NFTA_DYNSET_OP), 2)]
+	name := a.Text(unix.NFTA_DYNSET_SET_NAME)
 	size := 0
 	set := d.set(name)
 	if set != nil {
 		size = set.keySize
 	}
-	s := d.join(d.fetchAll(a.num(unix.NFTA_DYNSET_SREG_KEY), size))
-	if ms := a.num(unix.NFTA_DYNSET_TIMEOUT); ms > 0 {
+	s := d.join(d.fetchAll(a.Num(unix.NFTA_DYNSET_SREG_KEY), size))
+	if ms := a.Num(unix.NFTA_DYNSET_TIMEOUT); ms > 0 {
 		s += " timeout " + nftDuration(time.Duration(ms)*time.Millisecond)
 	}
-	list := a[dynsetExprs]
-	var exprs []nftExpr
-	if e, err := parseOneExpr(a[unix.NFTA_DYNSET_EXPR]); err == nil && a.has(unix.NFTA_DYNSET_EXPR) {
+	list := a.Get(dynsetExprs)
+	var exprs []kernelnet.NftExpr
+	if e, err := kernelnet.ParseNftExpr(a.Get(unix.NFTA_DYNSET_EXPR)); err == nil && a.Has(unix.NFTA_DYNSET_EXPR) {
 		exprs = append(exprs, e)
-	} else if more, err := parseExprs(list); err == nil {
+	} else if more, err := kernelnet.ParseNftExprs(list, nil); err == nil {
 		exprs = more
 	}
 	for _, e := range exprs { // limits and counters of each element
 		inner := nftText{family: d.family, devices: d.devices, set: d.set}
-		s += " " + inner.rule([]nftExpr{e})
+		s += " " + inner.rule([]kernelnet.NftExpr{e})
 	}
-	if a.has(unix.NFTA_DYNSET_SREG_DATA) {
+	if a.Has(unix.NFTA_DYNSET_SREG_DATA) {
 		to := &operand{kind: typeHex}
 		if set != nil {
 			to.kind = setDataType(set.dataType)
 			to.host = to.kind.hostOrder()
 		}
-		s += " : " + d.as(d.fetch(a.num(unix.NFTA_DYNSET_SREG_DATA)), to)
+		s += " : " + d.as(d.fetch(a.Num(unix.NFTA_DYNSET_SREG_DATA)), to)
 	}
 	d.say("%s @%s { %s }", verb, name, s)
 }
 
 // verdictText writes a verdict (enum nft_verdicts, NF_* of
 // include/uapi/linux/netfilter.h).
-func verdictText(a attrs) string {
-	code := int32(a.num(unix.NFTA_VERDICT_CODE))
+func verdictText(a kernelnet.Attrs) string {
+	code := int32(a.Num(unix.NFTA_VERDICT_CODE))
 	switch code {
-	case nfDrop:
+	case kernelnet.NfDrop:
 		return "drop"
 	case 1:
 		return "accept"
@@ -369,9 +371,9 @@ func verdictText(a attrs) string {
 	case unix.NFT_BREAK:
 		return "break"
 	case unix.NFT_JUMP:
-		return "jump " + text(a[unix.NFTA_VERDICT_CHAIN])
+		return "jump " + a.Text(unix.NFTA_VERDICT_CHAIN)
 	case unix.NFT_GOTO:
-		return "goto " + text(a[unix.NFTA_VERDICT_CHAIN])
+		return "goto " + a.Text(unix.NFTA_VERDICT_CHAIN)
 	case unix.NFT_RETURN:
 		return "return"
 	}

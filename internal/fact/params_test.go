@@ -82,9 +82,9 @@ func TestReaders(t *testing.T) {
 		{vlanFlags, words(3, 0xffffffff), "REORDER_HDR,GVRP", true},
 		{ipvlanFlags, num16(2), "vepa", true},
 		{netkitPolicy, num(2), "blackhole", true},
-		{addressList, message{}.attr(0, []byte{192, 0, 2, 1}).attr(1, []byte{192, 0, 2, 2}), "192.0.2.1 192.0.2.2", true},
-		{inside(3, asNumber), message{}.attr(3, num(8)), "8", true},
-		{inside(3, asNumber), message{}.attr(4, num(8)), "", false},
+		{addressList, message{}.Attr(0, []byte{192, 0, 2, 1}).Attr(1, []byte{192, 0, 2, 2}), "192.0.2.1 192.0.2.2", true},
+		{inside(3, asNumber), message{}.Attr(3, num(8)), "8", true},
+		{inside(3, asNumber), message{}.Attr(4, num(8)), "", false},
 		{linkLayer, []byte{0x12}, "atm", true},
 	} {
 		got, ok := tt.read(tt.in)
@@ -97,7 +97,7 @@ func TestReaders(t *testing.T) {
 func TestDecode(t *testing.T) {
 	params := []param{{whole, "head", at(0, 2, asNumber)}, {5, "a", asNumber}, {5, "b", at(0, 1, asNumber)}}
 	f := fields{}
-	if err := decode(message{}.u16(7).u16(0).attr(5, num(9)), 4, params, "x_", f); err != nil {
+	if err := decode(message{}.U16(7).U16(0).Attr(5, num(9)), 4, params, "x_", f); err != nil {
 		t.Fatal(err)
 	}
 	if d := gocmp.Diff(fields{"x_head": "7", "x_a": "9", "x_b": "9"}, f); d != "" {
@@ -130,21 +130,21 @@ func TestQdiscOptions(t *testing.T) {
 		want    fields
 	}{
 		{
-			"fq", message{}.attr(2, num(100)).attr(5, num(0)).attr(7, num(math.MaxUint32)).attr(8, num(10)).attr(15, []byte{1}).attr(16, slices.Concat(num(3), make([]byte, 16))).attr(17, words(5, 6, 7)),
+			"fq", message{}.Attr(2, num(100)).Attr(5, num(0)).Attr(7, num(math.MaxUint32)).Attr(8, num(10)).Attr(15, []byte{1}).Attr(16, slices.Concat(num(3), make([]byte, 16))).Attr(17, words(5, 6, 7)),
 			fields{"flow_limit": "100", "pacing": "0", "buckets": "1024", "horizon_drop": "1", "bands": "3", "priomap": "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", "weights": "5 6 7"},
 		},
-		{"fq_codel", message{}.attr(1, num(4999)).attr(4, num(1)).attr(8, num(0)), fields{"target": "4999", "ecn": "1"}},
-		{"cake", message{}.attr(2, num64(2500000)).attr(3, num(1)).attr(6, num(0xfffffffc)).attr(12, nil).attr(16, num(2)), fields{"bandwidth": "2500000", "diffserv": "diffserv4", "overhead": "-4", "raw": "1", "ack-filter": "aggressive"}},
-		{"htb", message{}.attr(2, words(0x30011, 10, 0x30, 0, 4)).attr(5, num(1000)), fields{"r2q": "10", "default": "0x30", "direct_packets_stat": "4", "direct_qlen": "1000"}},
+		{"fq_codel", message{}.Attr(1, num(4999)).Attr(4, num(1)).Attr(8, num(0)), fields{"target": "4999", "ecn": "1"}},
+		{"cake", message{}.Attr(2, num64(2500000)).Attr(3, num(1)).Attr(6, num(0xfffffffc)).Attr(12, nil).Attr(16, num(2)), fields{"bandwidth": "2500000", "diffserv": "diffserv4", "overhead": "-4", "raw": "1", "ack-filter": "aggressive"}},
+		{"htb", message{}.Attr(2, words(0x30011, 10, 0x30, 0, 4)).Attr(5, num(1000)), fields{"r2q": "10", "default": "0x30", "direct_packets_stat": "4", "direct_qlen": "1000"}},
 		// 15625 ticks of 64 ns are 1 ms.
-		{"tbf", message{}.attr(1, slices.Concat(rateSpec(125000), rateSpec(0), words(3000, 15625, 0))), fields{"rate": "125000", "burst": "125", "linklayer": "ethernet"}},
-		{"tbf", message{}.attr(1, slices.Concat(rateSpec(math.MaxUint32), rateSpec(1000), words(3000, 15625, 15625))).attr(4, num64(1e10)), fields{"rate": "10000000000", "burst": "10000000", "peakrate": "1000", "minburst": "1", "linklayer": "ethernet"}},
+		{"tbf", message{}.Attr(1, slices.Concat(rateSpec(125000), rateSpec(0), words(3000, 15625, 0))), fields{"rate": "125000", "burst": "125", "linklayer": "ethernet"}},
+		{"tbf", message{}.Attr(1, slices.Concat(rateSpec(math.MaxUint32), rateSpec(1000), words(3000, 15625, 15625))).Attr(4, num64(1e10)), fields{"rate": "10000000000", "burst": "10000000", "peakrate": "1000", "minburst": "1", "linklayer": "ethernet"}},
 		{
-			"netem", append(words(1000, 500, math.MaxUint32, 5, 0, 0), message{}.attr(10, num64(1e8)).attr(11, num64(500)).attr(5, message{}.attr(2, words(math.MaxUint32, 0, 0, 0)))...),
+			"netem", append(words(1000, 500, math.MaxUint32, 5, 0, 0), message{}.Attr(10, num64(1e8)).Attr(11, num64(500)).Attr(5, message{}.Attr(2, words(math.MaxUint32, 0, 0, 0)))...),
 			fields{"delay": "100000", "jitter": "0.5", "loss": "1", "gap": "5", "loss_p": "1", "loss_1-h": "1"},
 		},
 		{"netem", words(15625, 500, 0, 0, 0, 0), fields{"delay": "1000", "gap": "0"}},
-		{"red", message{}.attr(1, append(words(60000, 1000, 2000), 3, 4, 5, 1)).attr(4, words(0xa, 0xf)), fields{"min": "1000", "max": "2000", "ewma": "3", "Plog": "4", "Scell_log": "5", "ecn": "0", "harddrop": "1", "adaptive": "0", "nodrop": "1"}},
+		{"red", message{}.Attr(1, append(words(60000, 1000, 2000), 3, 4, 5, 1)).Attr(4, words(0xa, 0xf)), fields{"min": "1000", "max": "2000", "ewma": "3", "Plog": "4", "Scell_log": "5", "ecn": "0", "harddrop": "1", "adaptive": "0", "nodrop": "1"}},
 		{"sfq", words(1514, 10, 127, 1024, 128), fields{"quantum": "1514", "perturb": "10", "divisor": "1024", "flows": "128"}},
 		{"prio", append(num(3), 1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1), fields{"bands": "3", "priomap": "1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1"}},
 		{"nobody_knows", words(1, 2, 3), fields{}},
@@ -155,7 +155,7 @@ func TestQdiscOptions(t *testing.T) {
 			t.Errorf("%s: %s", tt.kind, d)
 		}
 	}
-	class := optionsOf(t, "htb", message{}.attr(1, slices.Concat(rateSpec(1000), rateSpec(math.MaxUint32), words(15625, 15625, 2000, 0, 3))).attr(7, num64(1e10)), true)
+	class := optionsOf(t, "htb", message{}.Attr(1, slices.Concat(rateSpec(1000), rateSpec(math.MaxUint32), words(15625, 15625, 2000, 0, 3))).Attr(7, num64(1e10)), true)
 	want := fields{"rate": "1000", "ceil": "10000000000", "burst": "1", "cburst": "10000000", "quantum": "2000", "level": "0", "prio": "3", "linklayer": "ethernet"}
 	if d := gocmp.Diff(want, class); d != "" {
 		t.Error(d)
@@ -173,16 +173,16 @@ func TestMostLossyClasses(t *testing.T) {
 
 // kindMessage is a device of a kind, a port of another.
 func kindMessage(kind string, data message, port string, portData message) message {
-	info := message{}.text(unix.IFLA_INFO_KIND, kind).attr(unix.IFLA_INFO_DATA, data)
+	info := message{}.Text(unix.IFLA_INFO_KIND, kind).Attr(unix.IFLA_INFO_DATA, data)
 	if port != "" {
-		info = info.text(unix.IFLA_INFO_SLAVE_KIND, port).attr(unix.IFLA_INFO_SLAVE_DATA, portData)
+		info = info.Text(unix.IFLA_INFO_SLAVE_KIND, port).Attr(unix.IFLA_INFO_SLAVE_DATA, portData)
 	}
-	return message{}.u8(0, 0).u16(1).u32(7).u32(0).u32(0).attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info).
-		attr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, message{}.text(unix.IFLA_ALT_IFNAME, "other"))
+	return message{}.U8(0, 0).U16(1).U32(7).U32(0).U32(0).Attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info).
+		Attr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, message{}.Text(unix.IFLA_ALT_IFNAME, "other"))
 }
 
 func TestLinkKinds(t *testing.T) {
-	d, err := parseDevice(kindMessage("bond", message{}.attr(1, []byte{1}).attr(2, num(9)).attr(3, num(100)), "vrf", message{}.attr(1, num(77))))
+	d, err := parseDevice(kindMessage("bond", message{}.Attr(1, []byte{1}).Attr(2, num(9)).Attr(3, num(100)), "vrf", message{}.Attr(1, num(77))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestLinkKinds(t *testing.T) {
 	if diff := gocmp.Diff(want, d.fields); diff != "" {
 		t.Error(diff)
 	}
-	if d, err = parseDevice(kindMessage("vxlan", message{}.attr(1, num(42)).attr(3, num(0)).attr(15, []byte{0x12, 0xb5}).attr(7, []byte{1}), "", nil)); err != nil {
+	if d, err = parseDevice(kindMessage("vxlan", message{}.Attr(1, num(42)).Attr(3, num(0)).Attr(15, []byte{0x12, 0xb5}).Attr(7, []byte{1}), "", nil)); err != nil {
 		t.Fatal(err)
 	}
 	d.resolve(deviceNames{})
@@ -203,13 +203,13 @@ func TestLinkKinds(t *testing.T) {
 // multipathMessage is a route with two ways.
 func multipathMessage() message {
 	way := func(weight uint8, oif uint32, gateway byte) message {
-		attrs := message{}.attr(unix.RTA_GATEWAY, []byte{192, 0, 2, gateway})
-		return append(message{}.u16(uint16(8+len(attrs))).u8(16, weight).u32(oif), attrs...)
+		attrs := message{}.Attr(unix.RTA_GATEWAY, []byte{192, 0, 2, gateway})
+		return append(message{}.U16(uint16(8+len(attrs))).U8(16, weight).U32(oif), attrs...)
 	}
-	return message{}.u8(2, 16, 0, 0x10, 254, 3, 0, unix.RTN_UNICAST).u32(0).attr(unix.RTA_DST, []byte{10, 9, 0, 0}).
-		attr(unix.RTA_MULTIPATH, slices.Concat(way(2, 4, 2), way(0, 5, 3))).
-		attr(unix.RTA_METRICS, message{}.attr(1, num(1<<2|1<<13)).attr(2, num(1400)).attr(4, num(800)).attr(10, num(math.MaxUint32))).
-		attr(unix.RTA_CACHEINFO, words(0, 0, 12345, uint32(0xffffff8f), 0, 0, 0, 0))
+	return message{}.U8(2, 16, 0, 0x10, 254, 3, 0, unix.RTN_UNICAST).U32(0).Attr(unix.RTA_DST, []byte{10, 9, 0, 0}).
+		Attr(unix.RTA_MULTIPATH, slices.Concat(way(2, 4, 2), way(0, 5, 3))).
+		Attr(unix.RTA_METRICS, message{}.Attr(1, num(1<<2|1<<13)).Attr(2, num(1400)).Attr(4, num(800)).Attr(10, num(math.MaxUint32))).
+		Attr(unix.RTA_CACHEINFO, words(0, 0, 12345, uint32(0xffffff8f), 0, 0, 0, 0))
 }
 
 func TestParseMultipath(t *testing.T) {
@@ -233,7 +233,7 @@ func TestParseMultipath(t *testing.T) {
 
 func TestRouteListIsBounded(t *testing.T) {
 	route := func(kind, bits uint8, flags uint32) []byte {
-		return message{}.u8(2, bits, 0, 0, 254, 0, 0, kind).u32(flags)
+		return message{}.U8(2, bits, 0, 0, 254, 0, 0, kind).U32(flags)
 	}
 	var a, b routeList
 	for range maxRoutes + 10 {
@@ -253,11 +253,11 @@ func TestRouteListIsBounded(t *testing.T) {
 }
 
 func ruleMessageOf(action uint8, attrs message) message {
-	return append(message{}.u8(2, 0, 24, 0, 254, 0, 0, action).u32(2), attrs...)
+	return append(message{}.U8(2, 0, 24, 0, 254, 0, 0, action).U32(2), attrs...)
 }
 
 func TestParseFibRule(t *testing.T) {
-	r, err := parseFibRule(ruleMessageOf(1, message{}.attr(2, []byte{192, 0, 2, 0}).attr(6, num(100)).attr(15, num(7777)).attr(16, num(0xff)).attr(23, []byte{80, 0, 81, 0})))
+	r, err := parseFibRule(ruleMessageOf(1, message{}.Attr(2, []byte{192, 0, 2, 0}).Attr(6, num(100)).Attr(15, num(7777)).Attr(16, num(0xff)).Attr(23, []byte{80, 0, 81, 0})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestParseFibRule(t *testing.T) {
 }
 
 func nexthopMessage() message {
-	return message{}.u8(2, 0, 4, 0).u32(0).attr(1, num(10)).attr(2, slices.Concat(num(1), []byte{4, 0, 0, 0}, num(2), []byte{0, 1, 0, 0}))
+	return message{}.U8(2, 0, 4, 0).U32(0).Attr(1, num(10)).Attr(2, slices.Concat(num(1), []byte{4, 0, 0, 0}, num(2), []byte{0, 1, 0, 0}))
 }
 
 func TestNexthops(t *testing.T) {
@@ -276,7 +276,7 @@ func TestNexthops(t *testing.T) {
 	if err != nil || id != 10 || len(group.group) != 2 {
 		t.Fatalf("%d %+v %v", id, group, err)
 	}
-	one, _, err := parseNexthop(message{}.u8(2, 0, 4, 0).u32(0).attr(1, num(1)).attr(5, num(4)).attr(6, []byte{192, 0, 2, 2}))
+	one, _, err := parseNexthop(message{}.U8(2, 0, 4, 0).U32(0).Attr(1, num(1)).Attr(5, num(4)).Attr(6, []byte{192, 0, 2, 2}))
 	if err != nil || one != 1 {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestNexthops(t *testing.T) {
 }
 
 func tableMessage() message {
-	return message{}.u8(2, 0, 0, 0).text(1, "arp_cache").attr(4, num(1024)).attr(5, words(4, 77, 0, 0, 0, 0, 0, 0)).attr(7, slices.Concat(make([]byte, 80), num64(3)))
+	return message{}.U8(2, 0, 0, 0).Text(1, "arp_cache").Attr(4, num(1024)).Attr(5, words(4, 77, 0, 0, 0, 0, 0, 0)).Attr(7, slices.Concat(make([]byte, 80), num64(3)))
 }
 
 func TestParseNeighTable(t *testing.T) {
@@ -311,7 +311,7 @@ func TestParseNeighTable(t *testing.T) {
 	if d := gocmp.Diff(fields{"gc_thresh3": "1024", "host_entries": "77", "table_fulls": "3"}, n.fields); d != "" {
 		t.Error(d)
 	}
-	flagged := append(neighMessage(2)[:10:10], append([]byte{16 | 128, 0}, message{}.attr(ndaFlagsExt, num(4))...)...)
+	flagged := append(neighMessage(2)[:10:10], append([]byte{16 | 128, 0}, message{}.Attr(ndaFlagsExt, num(4))...)...)
 	if n, err := parseNeigh(flagged); err != nil || n.fields["flags"] != "extern_learn,router,extern_valid" || n.state != "reachable" {
 		t.Errorf("%+v %v", n, err)
 	}
@@ -343,13 +343,13 @@ func TestParsePrograms(t *testing.T) {
 }
 
 func hookMessage(kind uint32) message {
-	return message{}.u8(2, 0, 0, 0).attr(1, bnum(1)).attr(2, bnum(0xffffff7f)).
-		attr(6, message{}.attr(2, bnum(kind)).attr(1, message{}.attr(1, bnum(41))))
+	return message{}.U8(2, 0, 0, 0).Attr(1, bnum(1)).Attr(2, bnum(0xffffff7f)).
+		Attr(6, message{}.Attr(2, bnum(kind)).Attr(1, message{}.Attr(1, bnum(41))))
 }
 
 func actionMessage() message {
-	options := message{}.attr(2, words(7, 0, 0, 0, 0)).attr(9, num(41))
-	return message{}.u8(0, 0, 0, 0).attr(1, message{}.attr(1, message{}.text(1, "bpf").attr(2, options)))
+	options := message{}.Attr(2, words(7, 0, 0, 0, 0)).Attr(9, num(41))
+	return message{}.U8(0, 0, 0, 0).Attr(1, message{}.Attr(1, message{}.Text(1, "bpf").Attr(2, options)))
 }
 
 func TestParseHookAndActions(t *testing.T) {
@@ -388,7 +388,7 @@ var paramParsers = []struct {
 	seeds [][]byte
 	parse func(b []byte) error
 }{
-	{[][]byte{kindMessage("bond", message{}.attr(1, []byte{1}), "bridge", message{}.attr(1, []byte{3})), kindMessage("vxlan", message{}.attr(10, num(9)), "", nil)}, func(b []byte) error {
+	{[][]byte{kindMessage("bond", message{}.Attr(1, []byte{1}), "bridge", message{}.Attr(1, []byte{3})), kindMessage("vxlan", message{}.Attr(10, num(9)), "", nil)}, func(b []byte) error {
 		d, err := parseDevice(b)
 		if err == nil {
 			d.resolve(deviceNames{9: "x"})
@@ -403,7 +403,7 @@ var paramParsers = []struct {
 		}
 		return err
 	}},
-	{[][]byte{ruleMessageOf(1, message{}.attr(2, []byte{1, 2, 3, 4}).attr(23, num(9)))}, func(b []byte) error { _, err := parseFibRule(b); return err }},
+	{[][]byte{ruleMessageOf(1, message{}.Attr(2, []byte{1, 2, 3, 4}).Attr(23, num(9)))}, func(b []byte) error { _, err := parseFibRule(b); return err }},
 	{[][]byte{nexthopMessage()}, func(b []byte) error { _, _, err := parseNexthop(b); return err }},
 	{[][]byte{tableMessage()}, func(b []byte) error { _, err := parseNeighTable(b); return err }},
 	{[][]byte{progMessage()}, func(b []byte) error { _, err := parseProgInfo(b); return err }},
@@ -426,7 +426,7 @@ func qdiscSeeds() (list [][]byte) {
 		options := make([]byte, min(set.skip, 68))
 		for _, p := range set.params {
 			if p.attr != whole {
-				options = message(options).attr(p.attr, make([]byte, 48))
+				options = message(options).Attr(p.attr, make([]byte, 48))
 			}
 		}
 		if set.skip > 68 {

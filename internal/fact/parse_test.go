@@ -8,6 +8,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 func num(v uint32) []byte   { return native.AppendUint32(nil, v) }
@@ -16,13 +18,13 @@ func nest(m message) []byte { return m }
 
 // linkMessage is a bridge's port with a program of XDP.
 func linkMessage() message {
-	return message{}.u8(0, 0).u16(1).u32(7).u32(unix.IFF_UP).u32(0).
-		text(unix.IFLA_IFNAME, "veth0").attr(unix.IFLA_ADDRESS, []byte{2, 0, 0, 0, 0, 0xa}).attr(unix.IFLA_MTU, num(1400)).attr(unix.IFLA_TXQLEN, num(1000)).
-		attr(unix.IFLA_OPERSTATE, []byte{6}).attr(unix.IFLA_CARRIER, []byte{1}).attr(unix.IFLA_PROMISCUITY, num(1)).
-		attr(unix.IFLA_MASTER, num(3)).attr(unix.IFLA_LINK, num(8)).attr(unix.IFLA_LINK_NETNSID, num(2)).
-		attr(unix.IFLA_LINKINFO, nest(message{}.text(unix.IFLA_INFO_KIND, "veth").text(unix.IFLA_INFO_SLAVE_KIND, "bridge").
-			attr(unix.IFLA_INFO_SLAVE_DATA, nest(message{}.attr(1, []byte{4}).attr(33, []byte{1}))))).
-		attr(unix.IFLA_XDP|unix.NLA_F_NESTED, nest(message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{2}).attr(unix.IFLA_XDP_PROG_ID, num(41))))
+	return message{}.U8(0, 0).U16(1).U32(7).U32(unix.IFF_UP).U32(0).
+		Text(unix.IFLA_IFNAME, "veth0").Attr(unix.IFLA_ADDRESS, []byte{2, 0, 0, 0, 0, 0xa}).Attr(unix.IFLA_MTU, num(1400)).Attr(unix.IFLA_TXQLEN, num(1000)).
+		Attr(unix.IFLA_OPERSTATE, []byte{6}).Attr(unix.IFLA_CARRIER, []byte{1}).Attr(unix.IFLA_PROMISCUITY, num(1)).
+		Attr(unix.IFLA_MASTER, num(3)).Attr(unix.IFLA_LINK, num(8)).Attr(unix.IFLA_LINK_NETNSID, num(2)).
+		Attr(unix.IFLA_LINKINFO, nest(message{}.Text(unix.IFLA_INFO_KIND, "veth").Text(unix.IFLA_INFO_SLAVE_KIND, "bridge").
+			Attr(unix.IFLA_INFO_SLAVE_DATA, nest(message{}.Attr(1, []byte{4}).Attr(33, []byte{1}))))).
+		Attr(unix.IFLA_XDP|unix.NLA_F_NESTED, nest(message{}.Attr(unix.IFLA_XDP_ATTACHED, []byte{2}).Attr(unix.IFLA_XDP_PROG_ID, num(41))))
 }
 
 func TestParseDevice(t *testing.T) {
@@ -41,7 +43,7 @@ func TestParseDevice(t *testing.T) {
 		t.Errorf("got %+v", d)
 	}
 	// What has another length is left out, what is unknown is too.
-	d, err = parseDevice(message{}.u8(0, 0).u16(1).u32(7).u32(0).u32(0).attr(unix.IFLA_MTU, []byte{1, 2, 3}).attr(unix.IFLA_OPERSTATE, []byte{99}).attr(999, nil))
+	d, err = parseDevice(message{}.U8(0, 0).U16(1).U32(7).U32(0).U32(0).Attr(unix.IFLA_MTU, []byte{1, 2, 3}).Attr(unix.IFLA_OPERSTATE, []byte{99}).Attr(999, nil))
 	if err != nil || d.fields["up"] != "0" || d.fields["mtu"] != "" || d.state != "unknown" {
 		t.Errorf("got %+v, %v", d, err)
 	}
@@ -52,10 +54,10 @@ func TestParseXDP(t *testing.T) {
 		m        message
 		mode, id string
 	}{
-		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{0}), "none", ""},
-		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{1}).attr(unix.IFLA_XDP_PROG_ID, num(5)).attr(unix.IFLA_XDP_DRV_PROG_ID, num(5)), "driver", "5"},
-		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{3}).attr(unix.IFLA_XDP_PROG_ID, num(6)), "offload", "6"},
-		{message{}.attr(unix.IFLA_XDP_ATTACHED, []byte{4}).attr(unix.IFLA_XDP_SKB_PROG_ID, num(8)).attr(unix.IFLA_XDP_DRV_PROG_ID, num(7)), "driver", "7"},
+		{message{}.Attr(unix.IFLA_XDP_ATTACHED, []byte{0}), "none", ""},
+		{message{}.Attr(unix.IFLA_XDP_ATTACHED, []byte{1}).Attr(unix.IFLA_XDP_PROG_ID, num(5)).Attr(unix.IFLA_XDP_DRV_PROG_ID, num(5)), "driver", "5"},
+		{message{}.Attr(unix.IFLA_XDP_ATTACHED, []byte{3}).Attr(unix.IFLA_XDP_PROG_ID, num(6)), "offload", "6"},
+		{message{}.Attr(unix.IFLA_XDP_ATTACHED, []byte{4}).Attr(unix.IFLA_XDP_SKB_PROG_ID, num(8)).Attr(unix.IFLA_XDP_DRV_PROG_ID, num(7)), "driver", "7"},
 	} {
 		f := fields{"xdp": "none"}
 		if err := parseXDP(tt.m, f); err != nil || f["xdp"] != tt.mode || f["xdp_id"] != tt.id {
@@ -65,9 +67,9 @@ func TestParseXDP(t *testing.T) {
 }
 
 func routeMessage() message {
-	return message{}.u8(2, 32, 0, 0, 254, 0, 0, unix.RTN_UNICAST).u32(0).
-		attr(unix.RTA_TABLE, num(1000)).attr(unix.RTA_OIF, num(4)).attr(unix.RTA_GATEWAY, []byte{192, 0, 2, 1}).
-		attr(unix.RTA_PREFSRC, []byte{192, 0, 2, 9}).attr(unix.RTA_METRICS, nest(message{}.attr(unix.RTAX_MTU, num(1280)).attr(unix.RTAX_HOPLIMIT, num(3))))
+	return message{}.U8(2, 32, 0, 0, 254, 0, 0, unix.RTN_UNICAST).U32(0).
+		Attr(unix.RTA_TABLE, num(1000)).Attr(unix.RTA_OIF, num(4)).Attr(unix.RTA_GATEWAY, []byte{192, 0, 2, 1}).
+		Attr(unix.RTA_PREFSRC, []byte{192, 0, 2, 9}).Attr(unix.RTA_METRICS, nest(message{}.Attr(unix.RTAX_MTU, num(1280)).Attr(unix.RTAX_HOPLIMIT, num(3))))
 }
 
 func TestParseRoute(t *testing.T) {
@@ -82,19 +84,19 @@ func TestParseRoute(t *testing.T) {
 	if diff := gocmp.Diff(want, r.fields); diff != "" {
 		t.Error(diff)
 	}
-	via := message{}.u16(unix.AF_INET6)
+	via := message{}.U16(unix.AF_INET6)
 	via = append(via, []byte{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}...)
-	r, err = parseRoute(message{}.u8(2, 32, 0, 0, 255, 0, 0, unix.RTN_LOCAL).u32(0).attr(unix.RTA_VIA, via))
+	r, err = parseRoute(message{}.U8(2, 32, 0, 0, 255, 0, 0, unix.RTN_LOCAL).U32(0).Attr(unix.RTA_VIA, via))
 	if err != nil || r.kind != "local" || r.fields["table"] != "local" || r.fields["gateway"] != "fe80::1" {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	if r, err := parseRoute(message{}.u8(2, 32, 0, 0, 255, 0, 0, 99).u32(0)); err != nil || r.kind != "99" {
+	if r, err := parseRoute(message{}.U8(2, 32, 0, 0, 255, 0, 0, 99).U32(0)); err != nil || r.kind != "99" {
 		t.Errorf("a type that is not known: %+v, %v", r, err)
 	}
 }
 
 func addrMessage() message {
-	return message{}.u8(2, 31, 0, 0).u32(5).attr(unix.IFA_ADDRESS, []byte{192, 0, 2, 1}).attr(unix.IFA_LOCAL, []byte{192, 0, 2, 0})
+	return message{}.U8(2, 31, 0, 0).U32(5).Attr(unix.IFA_ADDRESS, []byte{192, 0, 2, 1}).Attr(unix.IFA_LOCAL, []byte{192, 0, 2, 0})
 }
 
 func TestParseLocalAddr(t *testing.T) {
@@ -104,7 +106,7 @@ func TestParseLocalAddr(t *testing.T) {
 }
 
 func neighMessage(state uint16) message {
-	return message{}.u8(2, 0).u16(0).u32(5).u16(state).u8(0, 0).attr(unix.NDA_LLADDR, []byte{2, 0, 0xab, 0, 0, 1})
+	return message{}.U8(2, 0).U16(0).U32(5).U16(state).U8(0, 0).Attr(unix.NDA_LLADDR, []byte{2, 0, 0xab, 0, 0, 1})
 }
 
 func TestParseNeigh(t *testing.T) {
@@ -116,11 +118,11 @@ func TestParseNeigh(t *testing.T) {
 }
 
 func qdiscMessage(kind string, options, stats []byte) message {
-	return message{}.u8(0, 0).u16(0).u32(4).u32(0x10000).u32(handleRoot).u32(0).text(1, kind).attr(2, options).attr(7, stats)
+	return message{}.U8(0, 0).U16(0).U32(4).U32(0x10000).U32(handleRoot).U32(0).Text(1, kind).Attr(2, options).Attr(7, stats)
 }
 
 func TestParseQdisc(t *testing.T) {
-	stats := message{}.attr(1, make([]byte, 16)).attr(3, append(append(num(3), num(4500)...), make([]byte, 12)...))
+	stats := message{}.Attr(1, make([]byte, 16)).Attr(3, append(append(num(3), num(4500)...), make([]byte, 12)...))
 	pad := func(at int, v uint32) []byte { return append(make([]byte, at), num(v)...) }
 	for _, tt := range []struct {
 		kind    string
@@ -132,11 +134,11 @@ func TestParseQdisc(t *testing.T) {
 		{"noqueue", num(100), -1},
 		{"netem", pad(4, 1000), 1000},
 		{"sfq", pad(8, 127), 127},
-		{"tbf", message{}.attr(1, append(pad(24, 3000), make([]byte, 8)...)), 3000},
-		{"fq_codel", message{}.attr(1, num(4999)).attr(2, num(10240)), 10240},
-		{"fq", message{}.attr(1, num(10000)).attr(2, num(100)), 10000},
-		{"htb", message{}.attr(2, make([]byte, 20)).attr(5, num(1000)), 1000},
-		{"red", message{}.attr(1, pad(0, 60000)), 60000},
+		{"tbf", message{}.Attr(1, append(pad(24, 3000), make([]byte, 8)...)), 3000},
+		{"fq_codel", message{}.Attr(1, num(4999)).Attr(2, num(10240)), 10240},
+		{"fq", message{}.Attr(1, num(10000)).Attr(2, num(100)), 10000},
+		{"htb", message{}.Attr(2, make([]byte, 20)).Attr(5, num(1000)), 1000},
+		{"red", message{}.Attr(1, pad(0, 60000)), 60000},
 	} {
 		got, err := parseQdisc(qdiscMessage(tt.kind, tt.options, stats))
 		if err != nil || got.index != 4 || got.handle != 0x10000 || got.parent != handleRoot || got.kind != tt.kind || !got.hasQueue || got.qlen != 3 || got.backlog != 4500 {
@@ -157,9 +159,9 @@ func TestHandle(t *testing.T) {
 }
 
 func filterMessage(kind string, h uint32, options message) message {
-	m := message{}.u8(0, 0).u16(0).u32(4).u32(h).u32(parentIngress).u32(10<<16|0x0300).text(1, kind)
+	m := message{}.U8(0, 0).U16(0).U32(4).U32(h).U32(parentIngress).U32(10<<16|0x0300).Text(1, kind)
 	if options != nil {
-		m = m.attr(2, options)
+		m = m.Attr(2, options)
 	}
 	return m
 }
@@ -170,8 +172,8 @@ func TestParseFilter(t *testing.T) {
 		want filter
 	}{
 		{filterMessage("bpf", 0, nil), filter{kind: "bpf", pref: 10}},
-		{filterMessage("bpf", 1, message{}.text(7, "drop.o:[tc]").attr(11, num(33))), filter{kind: "bpf", handle: 1, pref: 10, prog: "drop.o:[tc]", id: 33, real: true}},
-		{filterMessage("u32", 0x80000000, message{}.attr(4, num(1))), filter{kind: "u32", handle: 0x80000000, pref: 10}},
+		{filterMessage("bpf", 1, message{}.Text(7, "drop.o:[tc]").Attr(11, num(33))), filter{kind: "bpf", handle: 1, pref: 10, prog: "drop.o:[tc]", id: 33, real: true}},
+		{filterMessage("u32", 0x80000000, message{}.Attr(4, num(1))), filter{kind: "u32", handle: 0x80000000, pref: 10}},
 		{filterMessage("u32", 0x80000800, message{}), filter{kind: "u32", handle: 0x80000800, pref: 10, real: true}},
 	} {
 		if got, err := parseFilter(tt.m); err != nil || got != tt.want {
@@ -185,15 +187,15 @@ func TestParseFilter(t *testing.T) {
 }
 
 func diagMessage(family uint8, mem int) message {
-	m := message{}.u8(family, tcpListen, 0, 0, 0, 80, 0, 0)
+	m := message{}.U8(family, tcpListen, 0, 0, 0, 80, 0, 0)
 	m = append(m, []byte{192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9}...)
 	m = append(m, make([]byte, 28)...) // the other end, device, cookie
-	m = m.u32(0).u32(5).u32(128).u32(1000).u32(4242)
+	m = m.U32(0).U32(5).U32(128).U32(1000).U32(4242)
 	var info message
 	for i := range uint32(mem) {
-		info = info.u32(100 + i)
+		info = info.U32(100 + i)
 	}
-	return m.attr(diagSkmeminfo, info)
+	return m.Attr(kernelnet.InetMeminfo, info)
 }
 
 func TestParseDiag(t *testing.T) {
@@ -267,71 +269,71 @@ func TestListIsBounded(t *testing.T) {
 }
 
 func chainMessage(name string, hook bool) message {
-	m := message{}.u8(1, 0, 0, 0).text(unix.NFTA_CHAIN_TABLE, "t").text(unix.NFTA_CHAIN_NAME, name)
+	m := message{}.U8(1, 0, 0, 0).Text(unix.NFTA_CHAIN_TABLE, "t").Text(unix.NFTA_CHAIN_NAME, name)
 	if hook {
-		m = m.attr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, message{}.attr(unix.NFTA_HOOK_HOOKNUM, bnum(1)).attr(unix.NFTA_HOOK_PRIORITY, bnum(0xffffff6a))).
-			attr(unix.NFTA_CHAIN_POLICY, bnum(nfDrop))
+		m = m.Attr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, message{}.Attr(unix.NFTA_HOOK_HOOKNUM, bnum(1)).Attr(unix.NFTA_HOOK_PRIORITY, bnum(0xffffff6a))).
+			Attr(unix.NFTA_CHAIN_POLICY, bnum(kernelnet.NfDrop))
 	}
 	return m
 }
 
 func verdict(code int32, to string) message {
-	v := message{}.attr(unix.NFTA_VERDICT_CODE, bnum(uint32(code)))
+	v := message{}.Attr(unix.NFTA_VERDICT_CODE, bnum(uint32(code)))
 	if to != "" {
-		v = v.text(unix.NFTA_VERDICT_CHAIN, to)
+		v = v.Text(unix.NFTA_VERDICT_CHAIN, to)
 	}
-	return message{}.attr(unix.NFTA_DATA_VERDICT, v)
+	return message{}.Attr(unix.NFTA_DATA_VERDICT, v)
 }
 
 func expression(name string, data message) message {
-	return message{}.attr(unix.NFTA_LIST_ELEM, message{}.text(unix.NFTA_EXPR_NAME, name).attr(unix.NFTA_EXPR_DATA, data))
+	return message{}.Attr(unix.NFTA_LIST_ELEM, message{}.Text(unix.NFTA_EXPR_NAME, name).Attr(unix.NFTA_EXPR_DATA, data))
 }
 
 func ruleMessage(chain string, exprs ...message) message {
-	return message{}.u8(1, 0, 0, 0).text(unix.NFTA_RULE_TABLE, "t").text(unix.NFTA_RULE_CHAIN, chain).
-		attr(unix.NFTA_RULE_EXPRESSIONS, slices.Concat(exprs...))
+	return message{}.U8(1, 0, 0, 0).Text(unix.NFTA_RULE_TABLE, "t").Text(unix.NFTA_RULE_CHAIN, chain).
+		Attr(unix.NFTA_RULE_EXPRESSIONS, slices.Concat(exprs...))
 }
 
 func immediate(code int32, to string) message {
-	return expression("immediate", message{}.attr(unix.NFTA_IMMEDIATE_DREG, bnum(0)).attr(unix.NFTA_IMMEDIATE_DATA, verdict(code, to)))
+	return expression("immediate", message{}.Attr(unix.NFTA_IMMEDIATE_DREG, bnum(0)).Attr(unix.NFTA_IMMEDIATE_DATA, verdict(code, to)))
 }
 
 func vmap(set string) message {
-	return expression("lookup", message{}.text(unix.NFTA_LOOKUP_SET, set).attr(unix.NFTA_LOOKUP_DREG, bnum(unix.NFT_REG_VERDICT)))
+	return expression("lookup", message{}.Text(unix.NFTA_LOOKUP_SET, set).Attr(unix.NFTA_LOOKUP_DREG, bnum(unix.NFT_REG_VERDICT)))
 }
 
 func elements(verdicts ...message) message {
 	var list message
 	for _, v := range verdicts {
-		list = list.attr(unix.NFTA_LIST_ELEM, message{}.attr(unix.NFTA_SET_ELEM_KEY, num(1)).attr(unix.NFTA_SET_ELEM_DATA, v))
+		list = list.Attr(unix.NFTA_LIST_ELEM, message{}.Attr(unix.NFTA_SET_ELEM_KEY, num(1)).Attr(unix.NFTA_SET_ELEM_DATA, v))
 	}
-	return message{}.u8(1, 0, 0, 0).attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)
+	return message{}.U8(1, 0, 0, 0).Attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)
 }
 
 func TestRuleset(t *testing.T) {
-	rs := &ruleset{chains: map[chainID]*chain{}}
+	rs := &ruleset{chains: map[kernelnet.NftID]*chain{}}
 	rs.clearRules()
 	for name, base := range map[string]bool{"in": true, "sub": false, "mapped": false, "lonely": false} {
-		c, err := parseChain(chainMessage(name, base))
+		c, err := kernelnet.ParseNftChain(chainMessage(name, base))
 		if err != nil {
 			t.Fatal(err)
 		}
-		rs.chains[c.id] = c
+		rs.chains[c.ID] = &chain{NftChain: c}
 	}
 	for _, m := range []message{
 		ruleMessage("in", expression("counter", nil), immediate(1, "")),                        // accept
 		ruleMessage("in", immediate(unix.NFT_JUMP, "sub")),                                     // jump sub
 		ruleMessage("in", vmap("m")),                                                           // vmap: drops, goes to mapped
-		ruleMessage("in", expression("reject", message{}.attr(1, bnum(0)))),                    // reject
-		ruleMessage("in", expression("lookup", message{}.text(unix.NFTA_LOOKUP_SET, "plain"))), // no map of verdicts
-		ruleMessage("sub", immediate(nfDrop, "")),                                              // drop
+		ruleMessage("in", expression("reject", message{}.Attr(1, bnum(0)))),                    // reject
+		ruleMessage("in", expression("lookup", message{}.Text(unix.NFTA_LOOKUP_SET, "plain"))), // no map of verdicts
+		ruleMessage("sub", immediate(kernelnet.NfDrop, "")),                                    // drop
 		ruleMessage("sub", immediate(unix.NFT_GOTO, "in")),                                     // a circle, which the kernel refuses
-		ruleMessage("sub", expression("target", message{}.text(unix.NFTA_TARGET_NAME, "REJECT"))),
-		ruleMessage("sub", expression("target", message{}.text(unix.NFTA_TARGET_NAME, "LOG"))),
-		ruleMessage("mapped", expression("immediate", message{}.attr(unix.NFTA_IMMEDIATE_DREG, bnum(1)).attr(unix.NFTA_IMMEDIATE_DATA, message{}.attr(unix.NFTA_DATA_VALUE, bnum(0))))),
-		ruleMessage("mapped", immediate(nfDrop, "")),
-		ruleMessage("lonely", immediate(nfDrop, "")),
-		ruleMessage("unknown", immediate(nfDrop, "")),
+		ruleMessage("sub", expression("target", message{}.Text(unix.NFTA_TARGET_NAME, "REJECT"))),
+		ruleMessage("sub", expression("target", message{}.Text(unix.NFTA_TARGET_NAME, "LOG"))),
+		ruleMessage("mapped", expression("immediate", message{}.Attr(unix.NFTA_IMMEDIATE_DREG, bnum(1)).Attr(unix.NFTA_IMMEDIATE_DATA, message{}.Attr(unix.NFTA_DATA_VALUE, bnum(0))))),
+		ruleMessage("mapped", immediate(kernelnet.NfDrop, "")),
+		ruleMessage("lonely", immediate(kernelnet.NfDrop, "")),
+		ruleMessage("unknown", immediate(kernelnet.NfDrop, "")),
 	} {
 		id, v, err := parseRule(m)
 		if err != nil {
@@ -339,16 +341,16 @@ func TestRuleset(t *testing.T) {
 		}
 		rs.addRule(id, v)
 	}
-	id := chainID{1, "t", "m"}
-	if got := slices.Collect(maps.Keys(rs.lookups)); !slices.Equal(got, []chainID{id}) {
+	id := kernelnet.NftID{Family: 1, Table: "t", Name: "m"}
+	if got := slices.Collect(maps.Keys(rs.lookups)); !slices.Equal(got, []kernelnet.NftID{id}) {
 		t.Fatalf("maps %v", got)
 	}
-	if err := parseElements(elements(verdict(nfDrop, ""), verdict(unix.NFT_GOTO, "mapped"), verdict(1, "")), id, rs.lookups[id]); err != nil {
+	if err := parseElements(elements(verdict(kernelnet.NfDrop, ""), verdict(unix.NFT_GOTO, "mapped"), verdict(1, "")), id, rs.lookups[id]); err != nil {
 		t.Fatal(err)
 	}
 	rs.resolve()
-	in := rs.chains[chainID{1, "t", "in"}]
-	if !in.base || in.hook != 1 || in.priority != -150 || in.policy != "drop" {
+	in := rs.chains[kernelnet.NftID{Family: 1, Table: "t", Name: "in"}]
+	if !in.Base || in.Hook != 1 || in.Priority != -150 || in.Policy != "drop" {
 		t.Errorf("chain %+v", in)
 	}
 	if rules, drops := rs.reach(in); rules != 11 || drops != 5 {
@@ -364,7 +366,7 @@ func TestNftNames(t *testing.T) {
 	}{
 		{1, 1, "inet input"}, {2, 0, "ip prerouting"}, {3, 1, "arp output"}, {5, 0, "netdev ingress"}, {7, 2, "bridge forward"}, {10, 4, "ip6 postrouting"}, {99, 98, "99 98"}, {1, 5, "inet ingress"},
 	} {
-		if got := nftFamily(tt.family) + " " + nftHook(tt.family, tt.hook); got != tt.want {
+		if got := kernelnet.NftFamily(tt.family) + " " + nftHook(tt.family, tt.hook); got != tt.want {
 			t.Errorf("%d %d: %s, want %s", tt.family, tt.hook, got, tt.want)
 		}
 	}
@@ -379,12 +381,11 @@ var parsers = []struct {
 	{[]message{routeMessage()}, func(b []byte) error { _, err := parseRoute(b); return err }},
 	{[]message{addrMessage()}, func(b []byte) error { _, err := parseLocalAddr(b); return err }},
 	{[]message{neighMessage(2)}, func(b []byte) error { _, err := parseNeigh(b); return err }},
-	{[]message{qdiscMessage("fq", message{}.attr(1, num(9)), nil), qdiscMessage("sfq", make([]byte, 20), nil)}, func(b []byte) error { _, err := parseQdisc(b); return err }},
-	{[]message{filterMessage("bpf", 1, message{}.text(7, "x").attr(11, num(1)))}, func(b []byte) error { _, err := parseFilter(b); return err }},
+	{[]message{qdiscMessage("fq", message{}.Attr(1, num(9)), nil), qdiscMessage("sfq", make([]byte, 20), nil)}, func(b []byte) error { _, err := parseQdisc(b); return err }},
+	{[]message{filterMessage("bpf", 1, message{}.Text(7, "x").Attr(11, num(1)))}, func(b []byte) error { _, err := parseFilter(b); return err }},
 	{[]message{diagMessage(2, 9), diagMessage(10, 4)}, func(b []byte) error { _, err := parseDiag(b); return err }},
-	{[]message{chainMessage("in", true)}, func(b []byte) error { _, err := parseChain(b); return err }},
-	{[]message{ruleMessage("in", immediate(nfDrop, ""), vmap("m"), immediate(unix.NFT_JUMP, "sub"))}, func(b []byte) error { _, _, err := parseRule(b); return err }},
-	{[]message{elements(verdict(0, ""), verdict(-3, "x"))}, func(b []byte) error { return parseElements(b, chainID{}, &verdicts{}) }},
+	{[]message{ruleMessage("in", immediate(kernelnet.NfDrop, ""), vmap("m"), immediate(unix.NFT_JUMP, "sub"))}, func(b []byte) error { _, _, err := parseRule(b); return err }},
+	{[]message{elements(verdict(0, ""), verdict(-3, "x"))}, func(b []byte) error { return parseElements(b, kernelnet.NftID{}, &verdicts{}) }},
 }
 
 // A message that is cut off before its end is an error or fewer attributes,

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // Handles of traffic control (include/uapi/linux/pkt_sched.h).
@@ -29,7 +31,7 @@ const maxQdiscs = 1000
 
 // tcmsg is struct tcmsg.
 func tcmsg(index, parent uint32) message {
-	return message{}.u8(unix.AF_UNSPEC, 0).u16(0).u32(index).u32(0).u32(parent).u32(0)
+	return message{}.U8(unix.AF_UNSPEC, 0).U16(0).U32(index).U32(0).U32(parent).U32(0)
 }
 
 // qdisc is a queue of a device, or a class of one. limit is -1 where the kind
@@ -52,9 +54,9 @@ type qdisc struct {
 // allQdiscs lists the qdiscs of the devices for which want is true.
 func allQdiscs(want func(index uint32) bool) ([]qdisc, error) {
 	var list []qdisc
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETQDISC, unix.RTM_NEWQDISC, tcmsg(0, 0), func() { list = nil }, func(b []byte) error {
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETQDISC, unix.RTM_NEWQDISC, tcmsg(0, 0), func() { list = nil }, func(b []byte) error {
 		if len(b) < sizeofTcmsg {
-			return errShort
+			return kernelnet.ErrShort
 		}
 		if !want(native.Uint32(b[4:])) {
 			return nil
@@ -128,7 +130,7 @@ func readClasses(q *query) error {
 	}
 	var list []qdisc
 	total := 0
-	err = dump(unix.NETLINK_ROUTE, unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, tcmsg(d.index, 0), func() { list, total = nil, 0 }, func(b []byte) error {
+	err = kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, tcmsg(d.index, 0), func() { list, total = nil, 0 }, func(b []byte) error {
 		c, err := parseClass(b)
 		total++
 		if list = append(list, c); len(list) > 2*maxQdiscs {
@@ -206,14 +208,14 @@ func parseClass(b []byte) (qdisc, error) {
 // parseTraffic reads what qdiscs and classes have in common.
 func parseTraffic(b []byte) (q qdisc, options []byte, err error) {
 	if len(b) < sizeofTcmsg {
-		return q, nil, errShort
+		return q, nil, kernelnet.ErrShort
 	}
 	q = qdisc{
 		index: native.Uint32(b[4:]), handle: native.Uint32(b[8:]), parent: native.Uint32(b[12:]), leaf: native.Uint32(b[16:]),
 		limit: -1, fields: fields{},
 	}
 	var stats []byte
-	err = eachAttr(b, sizeofTcmsg, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, sizeofTcmsg, func(t int, v []byte) {
 		switch t {
 		case nl.TCA_KIND:
 			q.kind = text(v)
@@ -234,7 +236,7 @@ func parseTraffic(b []byte) (q qdisc, options []byte, err error) {
 	if err != nil {
 		return q, nil, err
 	}
-	return q, options, eachAttr(stats, 0, func(t int, v []byte) {
+	return q, options, kernelnet.Attributes(stats, 0, func(t int, v []byte) {
 		if t == nl.TCA_STATS_QUEUE && len(v) >= 20 { // struct gnet_stats_queue
 			q.hasQueue, q.qlen, q.backlog = true, native.Uint32(v), native.Uint32(v[4:])
 			q.drops, q.overlimits = native.Uint32(v[8:]), native.Uint32(v[16:])

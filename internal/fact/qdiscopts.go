@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/vishvananda/netlink/nl"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // limits say where a kind keeps its limit: in an attribute of TCA_OPTIONS, or
@@ -38,7 +40,7 @@ func limit(options []byte, attr, at int, v *int64) error {
 		}
 		return nil
 	}
-	return eachAttr(options, 0, func(t int, b []byte) {
+	return kernelnet.Attributes(options, 0, func(t int, b []byte) {
 		if t == attr && len(b) >= at+4 {
 			*v = int64(native.Uint32(b[at:]))
 		}

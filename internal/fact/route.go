@@ -96,14 +96,14 @@ func (r routeRequest) message(iif, oif, flags uint32) message {
 	if r.src.IsValid() {
 		srcBits = bits
 	}
-	m := message{}.u8(family(r.dst), bits, srcBits, uint8(r.tos), 0, 0, 0, 0).u32(flags)
-	m = m.attr(unix.RTA_DST, r.dst.AsSlice())
+	m := message{}.U8(family(r.dst), bits, srcBits, uint8(r.tos), 0, 0, 0, 0).U32(flags)
+	m = m.Attr(unix.RTA_DST, r.dst.AsSlice())
 	if r.src.IsValid() {
-		m = m.attr(unix.RTA_SRC, r.src.AsSlice())
+		m = m.Attr(unix.RTA_SRC, r.src.AsSlice())
 	}
 	num := func(has bool, attr int, v uint64) {
 		if has {
-			m = m.attr(attr, native.AppendUint32(nil, uint32(v)))
+			m = m.Attr(attr, native.AppendUint32(nil, uint32(v)))
 		}
 	}
 	num(iif != 0, unix.RTA_IIF, uint64(iif))
@@ -111,13 +111,13 @@ func (r routeRequest) message(iif, oif, flags uint32) message {
 	num(r.hasMark, unix.RTA_MARK, r.mark)
 	num(r.hasUID, unix.RTA_UID, r.uid)
 	if r.hasProto {
-		m = m.attr(unix.RTA_IP_PROTO, []byte{uint8(r.ipproto)})
+		m = m.Attr(unix.RTA_IP_PROTO, []byte{uint8(r.ipproto)})
 	}
 	if r.hasSport {
-		m = m.attr(unix.RTA_SPORT, []byte{uint8(r.sport >> 8), uint8(r.sport)})
+		m = m.Attr(unix.RTA_SPORT, []byte{uint8(r.sport >> 8), uint8(r.sport)})
 	}
 	if r.hasDport {
-		m = m.attr(unix.RTA_DPORT, []byte{uint8(r.dport >> 8), uint8(r.dport)})
+		m = m.Attr(unix.RTA_DPORT, []byte{uint8(r.dport >> 8), uint8(r.dport)})
 	}
 	return m
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // rtaNHID is RTA_NH_ID of include/uapi/linux/rtnetlink.h.
@@ -156,7 +158,7 @@ type routeAnswer struct {
 // parseRoute reads struct rtmsg and its attributes.
 func parseRoute(b []byte) (routeAnswer, error) {
 	if len(b) < unix.SizeofRtMsg {
-		return routeAnswer{}, errShort
+		return routeAnswer{}, kernelnet.ErrShort
 	}
 	flags := native.Uint32(b[8:])
 	r := routeAnswer{kind: routeType(b[7]), cloned: flags&unix.RTM_F_CLONED != 0, fields: fields{
@@ -171,7 +173,7 @@ func parseRoute(b []byte) (routeAnswer, error) {
 	table := uint32(b[4])
 	var dst, src netip.Addr
 	var bad error
-	err := eachAttr(b, unix.SizeofRtMsg, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, unix.SizeofRtMsg, func(t int, v []byte) {
 		switch t {
 		case unix.RTA_TABLE:
 			if n, ok := u32(v); ok {
@@ -232,7 +234,7 @@ func gateway(t int, v []byte) (string, bool) {
 // that the kernel must not change.
 func (r *routeAnswer) metrics(b []byte) error {
 	var locked []string
-	err := eachAttr(b, 0, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, 0, func(t int, v []byte) {
 		n, _ := u32(v)
 		for _, m := range routeMetrics {
 			if t == unix.RTAX_LOCK && n&(1<<m.attr) != 0 {
@@ -267,14 +269,14 @@ func (r *routeAnswer) multipath(b []byte) error {
 	const size = unix.SizeofRtNexthop
 	for len(b) > 0 {
 		if len(b) < size {
-			return errShort
+			return kernelnet.ErrShort
 		}
 		n := int(native.Uint16(b))
 		if n < size || n > len(b) {
-			return errShort
+			return kernelnet.ErrShort
 		}
 		h := hop{flags: uint32(b[2]), weight: int(b[3]) + 1, oif: native.Uint32(b[4:])}
-		err := eachAttr(b[:n], size, func(t int, v []byte) {
+		err := kernelnet.Attributes(b[:n], size, func(t int, v []byte) {
 			if g, ok := gateway(t, v); ok {
 				h.gateway = g
 			}

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // maxRoutes is how many routes of a namespace are given: a router of the
@@ -110,10 +112,10 @@ func (l *routeList) routes(other *routeList) ([]routeAnswer, error) {
 // dumpRoutes hands the message of each route of a family to each, and never
 // one shorter than struct rtmsg. A kernel without the family has none.
 func dumpRoutes(fam uint8, begin func(), each func(b []byte) error) error {
-	m := message{}.u8(fam, 0, 0, 0, 0, 0, 0, 0).u32(0)
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETROUTE, unix.RTM_NEWROUTE, m, begin, func(b []byte) error {
+	m := message{}.U8(fam, 0, 0, 0, 0, 0, 0, 0).U32(0)
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETROUTE, unix.RTM_NEWROUTE, m, begin, func(b []byte) error {
 		if len(b) < unix.SizeofRtMsg {
-			return errShort
+			return kernelnet.ErrShort
 		}
 		if b[0] != fam { // without IPv6, a dump for it gives all families
 			return nil
@@ -141,8 +143,8 @@ type groupMember struct {
 // listNexthops reads the nexthop objects of the namespace, maxNexthops at most.
 func listNexthops() (map[uint32]nexthop, error) {
 	var list map[uint32]nexthop
-	m := message{}.u8(unix.AF_UNSPEC, 0, 0, 0).u32(0)
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, m, func() { list = map[uint32]nexthop{} }, func(b []byte) error {
+	m := message{}.U8(unix.AF_UNSPEC, 0, 0, 0).U32(0)
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, m, func() { list = map[uint32]nexthop{} }, func(b []byte) error {
 		id, n, err := parseNexthop(b)
 		if err == nil && len(list) < maxNexthops {
 			list[id] = n
@@ -168,7 +170,7 @@ func parseNexthop(b []byte) (id uint32, n nexthop, err error) {
 
 		nhaID, nhaGroup, nhaBlackhole, nhaOIF, nhaGateway, nhaEncapType = 1, 2, 4, 5, 6, 7
 	)
-	err = eachAttr(b, sizeofNhmsg, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, sizeofNhmsg, func(t int, v []byte) {
 		switch t {
 		case nhaID:
 			id, _ = u32(v)

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // rule is a rule of policy routing.
@@ -44,8 +46,8 @@ func readRules(q *query) error {
 // listRules lists the rules of a family; a kernel without them has none.
 func listRules(fam uint8) ([]rule, error) {
 	var list []rule
-	m := message{}.u8(fam, 0, 0, 0, 0, 0, 0, 0).u32(0)
-	err := dump(unix.NETLINK_ROUTE, unix.RTM_GETRULE, unix.RTM_NEWRULE, m, func() { list = nil }, func(b []byte) error {
+	m := message{}.U8(fam, 0, 0, 0, 0, 0, 0, 0).U32(0)
+	err := kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETRULE, unix.RTM_NEWRULE, m, func() { list = nil }, func(b []byte) error {
 		r, err := parseFibRule(b)
 		if err == nil && b[0] == fam {
 			list = append(list, r)
@@ -109,7 +111,7 @@ func parseFibRule(b []byte) (rule, error) {
 		fraDst, fraSrc, fraPriority, fraFlow, fraTable = 1, 2, 6, 11, 15
 	)
 	if len(b) < sizeofFibRuleHdr {
-		return rule{}, errShort
+		return rule{}, kernelnet.ErrShort
 	}
 	r := rule{fields: fields{"family": familyName(b[0]), "src": "all"}}
 	r.action, _ = asName(ruleActions...)(b[7:8])
@@ -121,7 +123,7 @@ func parseFibRule(b []byte) (rule, error) {
 	}
 	table := uint32(b[4])
 	var dst, src netip.Addr
-	err := eachAttr(b, sizeofFibRuleHdr, func(t int, v []byte) {
+	err := kernelnet.Attributes(b, sizeofFibRuleHdr, func(t int, v []byte) {
 		switch t {
 		case fraDst:
 			dst = address(v)

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // maxSockets is how many sockets an answer lists at most: those with most
@@ -195,10 +197,10 @@ func (q *query) sockets(proto uint8, states uint32, each func(*socket)) error {
 	}
 	// A question that the kernel cannot answer would have it load the module
 	// (sock_load_diag_module of net/core/sock.c).
-	if p, err := q.modules("inet_diag", diag); err == nil && p == present {
+	if there, err := q.has("inet_diag", diag); err == nil && there {
 		q.source = "SOCK_DIAG_BY_FAMILY"
 		err := diagSockets(proto, states, each)
-		if !errors.Is(err, errNoDiag) {
+		if !errors.Is(err, kernelnet.ErrNoDiag) {
 			return err
 		}
 	}

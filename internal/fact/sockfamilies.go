@@ -6,15 +6,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
-// Requests and answers of sock_diag for unix, packet and netlink sockets
+// What sock_diag is asked for unix, packet and netlink sockets
 // (include/uapi/linux/{unix,packet,netlink}_diag.h).
 const (
-	sizeofUnixDiag    = 16 // struct unix_diag_msg
-	sizeofPacketDiag  = 16 // struct packet_diag_msg
-	sizeofNetlinkDiag = 28 // struct netlink_diag_msg
-
 	// unixShow is all but the inode of the file (UDIAG_SHOW_VFS), the pending
 	// connections one by one (UDIAG_SHOW_ICONS), which rqlen counts, and what
 	// came later.
@@ -23,19 +21,6 @@ const (
 	packetShow  = 1<<0 | 1<<2 | 1<<3 | 1<<4
 	netlinkShow = 1<<0 | 1<<1 | 1<<3
 )
-
-func unixRequest() message {
-	return message{}.u8(unix.AF_UNIX, 0).u16(0).u32(^uint32(0)).u32(0).u32(unixShow).u32(0).u32(0)
-}
-
-func packetRequest() message {
-	return message{}.u8(unix.AF_PACKET, 0).u16(0).u32(0).u32(packetShow).u32(0).u32(0)
-}
-
-// netlinkRequest asks for every protocol (NDIAG_PROTO_ALL).
-func netlinkRequest() message {
-	return message{}.u8(unix.AF_NETLINK, 0xff).u16(0).u32(0).u32(netlinkShow).u32(0).u32(0)
-}
 
 // socketTypes are the names of SOCK_*.
 var socketTypes = []string{unix.SOCK_STREAM: "stream", unix.SOCK_DGRAM: "dgram", unix.SOCK_RAW: "raw", unix.SOCK_SEQPACKET: "seqpacket", unix.SOCK_PACKET: "packet"}
@@ -51,30 +36,30 @@ func nameOf(names []string, n int) string {
 // briefMemory finds what waits in the buffers of a socket, and its drops, by
 // the attribute with SK_MEMINFO_*.
 func briefMemory(b []byte, skip, memory int) (waiting uint64, drops uint32, err error) {
-	err = eachAttr(b, skip, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, skip, func(t int, v []byte) {
 		if t != memory {
 			return
 		}
-		if len(v) >= 4*(memWmem+1) {
-			waiting = uint64(native.Uint32(v)) + uint64(native.Uint32(v[4*memWmem:]))
+		if len(v) >= 4*(unix.SK_MEMINFO_WMEM_ALLOC+1) {
+			waiting = uint64(native.Uint32(v)) + uint64(native.Uint32(v[4*unix.SK_MEMINFO_WMEM_ALLOC:]))
 		}
-		if len(v) >= 4*(memDrops+1) {
-			drops = native.Uint32(v[4*memDrops:])
+		if len(v) >= 4*(unix.SK_MEMINFO_DROPS+1) {
+			drops = native.Uint32(v[4*unix.SK_MEMINFO_DROPS:])
 		}
 	})
 	return waiting, drops, err
 }
 
 func briefUnix(b []byte) (l listed, err error) {
-	if len(b) < sizeofUnixDiag {
-		return l, errShort
+	if len(b) < kernelnet.SizeofUnixDiag {
+		return l, kernelnet.ErrShort
 	}
 	l.inode, l.cookie = native.Uint32(b[4:]), native.Uint64(b[8:])
-	_, l.drops, err = briefMemory(b, sizeofUnixDiag, 5)
+	_, l.drops, err = briefMemory(b, kernelnet.SizeofUnixDiag, kernelnet.UnixMeminfo)
 	if err != nil {
 		return l, err
 	}
-	err = eachAttr(b, sizeofUnixDiag, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, kernelnet.SizeofUnixDiag, func(t int, v []byte) {
 		if t != 4 || len(v) != 8 { // UNIX_DIAG_RQLEN
 			return
 		}
@@ -90,14 +75,14 @@ func briefUnix(b []byte) (l listed, err error) {
 // listener are its waiting connections and its backlog, those of others bytes
 // (net/unix/diag.c, sk_diag_show_rqlen).
 func unixDetail(b []byte) (name string, f fields, err error) {
-	if len(b) < sizeofUnixDiag {
-		return "", nil, errShort
+	if len(b) < kernelnet.SizeofUnixDiag {
+		return "", nil, kernelnet.ErrShort
 	}
 	f = fields{
 		"type": nameOf(socketTypes, int(b[1])), "state": nameOf(stateNames, int(b[2])),
 		"inode": decimal(native.Uint32(b[4:])), "cookie": decimal(native.Uint64(b[8:])), "path": "",
 	}
-	err = eachAttr(b, sizeofUnixDiag, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, kernelnet.SizeofUnixDiag, func(t int, v []byte) {
 		switch t {
 		case 0: // UNIX_DIAG_NAME
 			f["path"] = unixPath(v)
@@ -149,11 +134,11 @@ func unixName(f fields) string {
 }
 
 func briefPacket(b []byte) (l listed, err error) {
-	if len(b) < sizeofPacketDiag {
-		return l, errShort
+	if len(b) < kernelnet.SizeofPacketDiag {
+		return l, kernelnet.ErrShort
 	}
 	l.inode, l.cookie = native.Uint32(b[4:]), native.Uint64(b[8:])
-	l.waiting, l.drops, err = briefMemory(b, sizeofPacketDiag, 6)
+	l.waiting, l.drops, err = briefMemory(b, kernelnet.SizeofPacketDiag, kernelnet.PacketMeminfo)
 	return l, err
 }
 
@@ -163,15 +148,15 @@ var packetFlags = []string{"running", "auxdata", "origdev", "vnethdr", "loss"}
 
 // packetDetail reads struct packet_diag_msg and its attributes.
 func packetDetail(b []byte) (name string, f fields, err error) {
-	if len(b) < sizeofPacketDiag {
-		return "", nil, errShort
+	if len(b) < kernelnet.SizeofPacketDiag {
+		return "", nil, kernelnet.ErrShort
 	}
 	// packet_diag.c hands on the protocol in the order of the host.
 	f = fields{
 		"type": nameOf(socketTypes, int(b[1])), "protocol": decimal(native.Uint16(b[2:])),
 		"inode": decimal(native.Uint32(b[4:])), "cookie": decimal(native.Uint64(b[8:])),
 	}
-	err = eachAttr(b, sizeofPacketDiag, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, kernelnet.SizeofPacketDiag, func(t int, v []byte) {
 		switch t {
 		case 0: // PACKET_DIAG_INFO
 			membersOf(4, 0, "ifindex", "version", "reserve", "copy_thresh", "tstamp").read(f, v)
@@ -210,11 +195,11 @@ func packetName(f fields) string {
 }
 
 func briefNetlink(b []byte) (l listed, err error) {
-	if len(b) < sizeofNetlinkDiag {
-		return l, errShort
+	if len(b) < kernelnet.SizeofNetlinkDiag {
+		return l, kernelnet.ErrShort
 	}
 	l.inode, l.cookie = native.Uint32(b[16:]), native.Uint64(b[20:])
-	l.waiting, l.drops, err = briefMemory(b, sizeofNetlinkDiag, 0)
+	l.waiting, l.drops, err = briefMemory(b, kernelnet.SizeofNetlinkDiag, kernelnet.NetlinkMeminfo)
 	return l, err
 }
 
@@ -230,8 +215,8 @@ var netlinkFlags = []string{"cb_running", "pktinfo", "broadcast_error", "no_enob
 
 // netlinkDetail reads struct netlink_diag_msg and its attributes.
 func netlinkDetail(b []byte) (name string, f fields, err error) {
-	if len(b) < sizeofNetlinkDiag {
-		return "", nil, errShort
+	if len(b) < kernelnet.SizeofNetlinkDiag {
+		return "", nil, kernelnet.ErrShort
 	}
 	f = fields{
 		"protocol": decimal(b[2]), "portid": decimal(native.Uint32(b[4:])), "inode": decimal(native.Uint32(b[16:])),
@@ -240,7 +225,7 @@ func netlinkDetail(b []byte) (name string, f fields, err error) {
 	if b[3] == 1 { // NETLINK_CONNECTED
 		f["dst_portid"], f["dst_group"] = decimal(native.Uint32(b[8:])), decimal(native.Uint32(b[12:]))
 	}
-	err = eachAttr(b, sizeofNetlinkDiag, func(t int, v []byte) {
+	err = kernelnet.Attributes(b, kernelnet.SizeofNetlinkDiag, func(t int, v []byte) {
 		switch t {
 		case 0:
 			putMemory(f, v)

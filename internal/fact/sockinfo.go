@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // Attributes of struct inet_diag_msg (include/uapi/linux/inet_diag.h).
@@ -159,7 +161,7 @@ func inetDetail(b []byte) (name string, f fields, err error) {
 		}
 		f["timer_ms"], f["timer_retrans"] = decimal(native.Uint32(b[52:])), decimal(b[3])
 	}
-	err = eachAttr(b, sizeofDiagMsg, func(t int, v []byte) { putDiag(f, t, v) })
+	err = kernelnet.Attributes(b, kernelnet.SizeofInetDiag, func(t int, v []byte) { putDiag(f, t, v) })
 	return s.name(), f, err
 }
 
@@ -171,7 +173,7 @@ func putDiag(f fields, t int, v []byte) {
 		}
 	}
 	switch t {
-	case diagSkmeminfo:
+	case kernelnet.InetMeminfo:
 		putMemory(f, v)
 	case diagInfo:
 		putInfo(f, v)
@@ -202,7 +204,7 @@ func putDiag(f fields, t int, v []byte) {
 		copy(two[:2], v)
 		f["sockopt"] = flagNames(native.Uint32(two[:]), sockopts)
 	case diagULP:
-		_ = eachAttr(v, 0, func(t int, v []byte) {
+		_ = kernelnet.Attributes(v, 0, func(t int, v []byte) {
 			if t == ulpName {
 				f["ulp"] = text(v)
 			}
@@ -242,23 +244,23 @@ func (s *socket) name() string {
 // port with others is not found that way, so those of the port are asked for.
 // Where it is gone, what is known stays.
 func withInfo(b []byte) []byte {
-	if len(b) < sizeofDiagMsg {
+	if len(b) < kernelnet.SizeofInetDiag {
 		return b
 	}
-	id := b[diagID : diagID+sizeofDiagID]
+	id := b[diagID : diagID+kernelnet.SizeofInetID]
 	best := b
 	take := func(m []byte) error {
-		if len(m) >= sizeofDiagMsg && bytes.Equal(m[diagID+40:diagID+48], id[40:48]) {
+		if len(m) >= kernelnet.SizeofInetDiag && bytes.Equal(m[diagID+40:diagID+48], id[40:48]) {
 			best = bytes.Clone(m)
 		}
 		return nil
 	}
-	m := inetRequest(b[0], unix.IPPROTO_TCP, everyExt, 1<<b[1]&allStates, id)
-	err := ask(unix.NETLINK_SOCK_DIAG, unix.SOCK_DIAG_BY_FAMILY, unix.SOCK_DIAG_BY_FAMILY, 0, m, take)
+	m := kernelnet.InetDiag(b[0], unix.IPPROTO_TCP, everyExt, 1<<b[1]&allStates, id)
+	err := kernelnet.Ask(unix.NETLINK_SOCK_DIAG, unix.SOCK_DIAG_BY_FAMILY, unix.SOCK_DIAG_BY_FAMILY, 0, m, take)
 	if err != nil && b[1] == tcpListen {
 		// In a list only the ports of the id are compared
 		// (net/ipv4/inet_diag.c, inet_diag_dump_icsk).
-		_ = diagDump(inetRequest(b[0], unix.IPPROTO_TCP, everyExt, 1<<tcpListen, id[:2]), take)
+		_ = kernelnet.DiagDump(kernelnet.InetDiag(b[0], unix.IPPROTO_TCP, everyExt, 1<<tcpListen, id[:2]), take)
 	}
 	return best
 }

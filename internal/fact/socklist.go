@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 const (
@@ -79,24 +81,24 @@ func sockProtos() []sockProto {
 		inetProto("raw", unix.IPPROTO_RAW, "raw_diag", "ss -wanem"),
 		{
 			name: "unix", modules: []string{"unix_diag"}, command: "ss -xanem", files: []string{"unix"},
-			diag: telling{list: dumpOf(unixRequest()), brief: briefUnix, detail: unixDetail},
+			diag: telling{list: dumpOf(kernelnet.UnixDiag(unixShow)), brief: briefUnix, detail: unixDetail},
 			proc: telling{brief: briefUnixLine, detail: unixLineDetail},
 		},
 		{
 			name: "packet", modules: []string{"af_packet_diag"}, command: "ss -0anem", files: []string{"packet"},
-			diag: telling{list: dumpOf(packetRequest()), brief: briefPacket, detail: packetDetail},
+			diag: telling{list: dumpOf(kernelnet.PacketDiag(packetShow)), brief: briefPacket, detail: packetDetail},
 			proc: telling{brief: briefPacketLine, detail: packetLineDetail},
 		},
 		{
 			name: "netlink", modules: []string{"netlink_diag"}, command: "ss -f netlink -anem", files: []string{"netlink"},
-			diag: telling{list: dumpOf(netlinkRequest()), brief: briefNetlink, detail: netlinkDetail},
+			diag: telling{list: dumpOf(kernelnet.NetlinkDiag(netlinkShow)), brief: briefNetlink, detail: netlinkDetail},
 			proc: telling{brief: briefNetlinkLine, detail: netlinkLineDetail},
 		},
 	}
 }
 
 func dumpOf(m message) func(func([]byte) error) error {
-	return func(each func([]byte) error) error { return diagDump(m, each) }
+	return func(each func([]byte) error) error { return kernelnet.DiagDump(m, each) }
 }
 
 // checkSockets accepts a protocol, and the inode of a socket behind it.
@@ -164,11 +166,11 @@ func readSockets(q *query) error {
 // tell lists the sockets over sock_diag where that is loaded, else from
 // /proc/net, and returns the way that it took.
 func (q *query) tell(p sockProto, each func(t telling, raw []byte) error) (telling, error) {
-	if there, err := q.modules(p.modules...); err == nil && there == present {
+	if there, err := q.has(p.modules...); err == nil && there {
 		t := p.diag
 		q.source = "SOCK_DIAG_BY_FAMILY"
 		err := t.list(func(raw []byte) error { return each(t, raw) })
-		if !errors.Is(err, errNoDiag) {
+		if !errors.Is(err, kernelnet.ErrNoDiag) {
 			return t, err
 		}
 	}

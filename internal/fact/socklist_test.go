@@ -5,18 +5,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/record"
 )
 
 // memory are the nine numbers of SK_MEMINFO_*: first, first+1 …
 func memoryNumbers(first uint32) (m message) {
 	for i := range uint32(9) {
-		m = m.u32(first + i)
+		m = m.U32(first + i)
 	}
 	return m
 }
@@ -34,22 +34,22 @@ func withMemory(more fields) fields {
 
 // tcpMessage is a TCP socket with every attribute.
 func tcpMessage() message {
-	m := message{}.u8(unix.AF_INET, 1, 1, 3, 0, 80, 0x1f, 0x90)
+	m := message{}.U8(unix.AF_INET, 1, 1, 3, 0, 80, 0x1f, 0x90)
 	m = append(m, []byte{192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}...)
-	m = m.u32(4).u32(17).u32(1)                      // device, cookie
-	m = m.u32(612).u32(5).u32(6).u32(1000).u32(4242) // timer, queues, user, inode
-	info := make(message, 0, 280).u8(1, 4, 2, 0, 1, 2|8|64, 0x97, 0x05)
+	m = m.U32(4).U32(17).U32(1)                      // device, cookie
+	m = m.U32(612).U32(5).U32(6).U32(1000).U32(4242) // timer, queues, user, inode
+	info := make(message, 0, 280).U8(1, 4, 2, 0, 1, 2|8|64, 0x97, 0x05)
 	for i := range uint32(24) {
-		info = info.u32(1000 + i)
+		info = info.U32(1000 + i)
 	}
 	for i := range uint32(4) {
-		info = info.u32(2000 + i).u32(1)
+		info = info.U32(2000 + i).U32(1)
 	}
-	return m.attr(diagSkmeminfo, memoryNumbers(100)).attr(diagInfo, info[:136]).
-		attr(diagCong, []byte("cubic\x00")).attr(diagTOS, []byte{16}).attr(diagShutdown, []byte{2}).attr(diagMark, num(77)).
-		attr(diagClassID, num(3)).attr(diagCgroupID, message{}.u32(9).u32(0)).attr(diagSockopt, []byte{0x12, 4}).
-		attr(diagULP|unix.NLA_F_NESTED, message{}.text(ulpName, "tls")).
-		attr(diagBBR, message{}.u32(1).u32(1).u32(250).u32(739).u32(512)).attr(18, []byte("secret!!"))
+	return m.Attr(kernelnet.InetMeminfo, memoryNumbers(100)).Attr(diagInfo, info[:136]).
+		Attr(diagCong, []byte("cubic\x00")).Attr(diagTOS, []byte{16}).Attr(diagShutdown, []byte{2}).Attr(diagMark, num(77)).
+		Attr(diagClassID, num(3)).Attr(diagCgroupID, message{}.U32(9).U32(0)).Attr(diagSockopt, []byte{0x12, 4}).
+		Attr(diagULP|unix.NLA_F_NESTED, message{}.Text(ulpName, "tls")).
+		Attr(diagBBR, message{}.U32(1).U32(1).U32(250).U32(739).U32(512)).Attr(18, []byte("secret!!"))
 }
 
 func TestInetDetail(t *testing.T) {
@@ -82,21 +82,21 @@ func TestInetDetail(t *testing.T) {
 }
 
 func unixMessage() message {
-	return message{}.u8(unix.AF_UNIX, unix.SOCK_STREAM, tcpListen, 0).u32(4242).u32(17).u32(1).
-		attr(0, []byte("\x00a\x00b")).attr(1, message{}.u32(99).u32(8<<20|1)).attr(2, num(4243)).attr(3, message{}.u32(1).u32(2)).
-		attr(4, message{}.u32(2).u32(128)).attr(5, memoryNumbers(100)).attr(6, []byte{1}).attr(7, num(1000))
+	return message{}.U8(unix.AF_UNIX, unix.SOCK_STREAM, tcpListen, 0).U32(4242).U32(17).U32(1).
+		Attr(0, []byte("\x00a\x00b")).Attr(1, message{}.U32(99).U32(8<<20|1)).Attr(2, num(4243)).Attr(3, message{}.U32(1).U32(2)).
+		Attr(4, message{}.U32(2).U32(128)).Attr(5, memoryNumbers(100)).Attr(6, []byte{1}).Attr(7, num(1000))
 }
 
 func packetMessage() message {
-	return message{}.u8(unix.AF_PACKET, unix.SOCK_RAW).u16(3).u32(4242).u32(17).u32(1).
-		attr(0, message{}.u32(2).u32(1).u32(0).u32(64).u32(0).u32(0b10011)).
-		attr(2, message{}.u32(4096).u32(1).u32(2048).u32(2).u32(10).u32(0).u32(0)).
-		attr(4, num(7|1<<16)).attr(5, num(1000)).attr(6, memoryNumbers(100))
+	return message{}.U8(unix.AF_PACKET, unix.SOCK_RAW).U16(3).U32(4242).U32(17).U32(1).
+		Attr(0, message{}.U32(2).U32(1).U32(0).U32(64).U32(0).U32(0b10011)).
+		Attr(2, message{}.U32(4096).U32(1).U32(2048).U32(2).U32(10).U32(0).U32(0)).
+		Attr(4, num(7|1<<16)).Attr(5, num(1000)).Attr(6, memoryNumbers(100))
 }
 
 func netlinkMessage() message {
-	return message{}.u8(unix.AF_NETLINK, unix.SOCK_RAW, 0, 1).u32(4195).u32(5).u32(6).u32(4242).u32(17).u32(1).
-		attr(0, memoryNumbers(100)).attr(1, message{}.u32(0x41).u32(1)).attr(4, num(0b1001))
+	return message{}.U8(unix.AF_NETLINK, unix.SOCK_RAW, 0, 1).U32(4195).U32(5).U32(6).U32(4242).U32(17).U32(1).
+		Attr(0, memoryNumbers(100)).Attr(1, message{}.U32(0x41).U32(1)).Attr(4, num(0b1001))
 }
 
 func TestDetails(t *testing.T) {
@@ -204,14 +204,6 @@ func TestCheckSockets(t *testing.T) {
 	}
 }
 
-func TestTooSlow(t *testing.T) {
-	n := 0
-	err := eachLine(until{strings.NewReader(procUDP), time.Now().Add(-time.Second)}, func([]byte) error { n++; return nil })
-	if err == nil || n != 0 {
-		t.Errorf("%d lines, %v", n, err)
-	}
-}
-
 // sockDetails are all that read what the kernel says of a socket.
 var sockDetails = []struct {
 	brief  func([]byte) (listed, error)
@@ -282,19 +274,5 @@ func BenchmarkSockets100000(b *testing.B) {
 		if list := top.cut(); len(list) != maxDetailed || list[0].waiting != n-1 || top.left != n-maxDetailed {
 			b.Fatalf("%d, %d left", len(list), top.left)
 		}
-	}
-}
-
-// lineSource gives lines without end.
-type lineSource struct{ line string }
-
-func (l lineSource) Read(b []byte) (int, error) { return copy(b, l.line), nil }
-
-func TestEndlessListEnds(t *testing.T) {
-	line := strings.Split(procUDP, "\n")[1] + "\n"
-	n := 0
-	err := eachLine(until{lineSource{line}, time.Now().Add(20 * time.Millisecond)}, func([]byte) error { n++; return nil })
-	if err == nil || n == 0 {
-		t.Errorf("%d lines, %v", n, err)
 	}
 }

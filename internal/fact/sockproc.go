@@ -10,10 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // procSockets reads /proc/net/tcp and tcp6, or udp and udp6.
@@ -32,33 +33,12 @@ func (r *Reader) procSockets(file string, each func(*socket)) error {
 func (r *Reader) procLines(files []string, each func(line []byte) error) error {
 	end := time.Now().Add(maxListing)
 	for i, name := range files {
-		f, err := os.Open(r.path("/proc/thread-self/net/" + name))
-		if i > 0 && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		err := kernelnet.ReadList(r.path("/proc/thread-self/net"), name, end, func(list io.Reader) error { return eachLine(list, each) })
+		if err != nil && (i == 0 || !errors.Is(err, fs.ErrNotExist)) {
 			return err
-		}
-		err = eachLine(until{f, end}, each)
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("/proc/net/%s: %w", name, err)
 		}
 	}
 	return nil
-}
-
-// until ends a list with an error when its time is over.
-type until struct {
-	io.Reader
-	end time.Time
-}
-
-func (u until) Read(b []byte) (int, error) {
-	if time.Now().After(u.end) {
-		return 0, fmt.Errorf("the list is too long: it takes more than %v", maxListing)
-	}
-	return u.Reader.Read(b)
 }
 
 func eachLine(r io.Reader, each func(line []byte) error) error {
@@ -115,12 +95,9 @@ func parseProcSocket(line string) (s socket, err error) {
 	}
 	if len(word) == 13 { // more is TCP
 		s.hasDrops = true
-		if drops := word[12]; strings.HasPrefix(drops, "-") { // older kernels print 32 bits with a sign
-			n, nerr := strconv.ParseInt(drops, 10, 32)
-			s.drops, err = uint32(n), cmp.Or(err, nerr)
-		} else {
-			s.drops = num(drops, 10, 32)
-		}
+		var derr error
+		s.drops, derr = kernelnet.ParseDrops([]byte(word[12]))
+		err = cmp.Or(err, derr)
 	}
 	return s, err
 }
@@ -133,7 +110,7 @@ func parseProcAddr(s string) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	if len(b)%4 != 0 {
-		return netip.Addr{}, errShort
+		return netip.Addr{}, kernelnet.ErrShort
 	}
 	out := make([]byte, 0, len(b))
 	for ; len(b) > 0; b = b[4:] {

@@ -3,11 +3,6 @@
 package fact
 
 import (
-	"bufio"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -59,15 +54,10 @@ func TestTCPInfoIsTheKernels(t *testing.T) {
 	}
 }
 
-// socketsVariable tells a child of the test how many sockets it is to open.
-const socketsVariable = "WHYDROP_TEST_SOCKETS"
-
 // TestFactsOf100000Sockets opens that many (3,000 in short mode), by several
 // children because of the limit of open files, and asks for facts of them.
 func TestFactsOf100000Sockets(t *testing.T) {
-	var first, count int
-	if _, err := fmt.Sscanf(os.Getenv(socketsVariable), "%d %d", &first, &count); err == nil {
-		openAll(t, first, count)
+	if testkit.SocketChild(t, func(first, n int) string { return openAll(t, first, n) }) {
 		return
 	}
 	n := 100_000
@@ -76,12 +66,7 @@ func TestFactsOf100000Sockets(t *testing.T) {
 	}
 	testkit.InNetNS(t, func(*netlab.Namespace) {
 		loadDiag(t)
-		var limit unix.Rlimit
-		must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-		each := int(min(limit.Max, 20_000)) - 50
-		for first := 0; first < n; first += each {
-			startChild(t, t.Name(), first, min(each, n-first))
-		}
+		testkit.ManySockets(t, t.Name(), n)
 		fd := openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
 		must(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: loopback}))
 		at, err := unix.Getsockname(fd)
@@ -116,41 +101,12 @@ func TestFactsOf100000Sockets(t *testing.T) {
 	})
 }
 
-// startChild runs the test as a child in the namespace of the thread.
-func startChild(t *testing.T, test string, first, n int) {
-	t.Helper()
-	child := exec.Command(os.Args[0], "-test.run=^"+test+"$")
-	child.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", socketsVariable, first, n))
-	child.Stderr = os.Stderr
-	stdin, err := child.StdinPipe()
-	must(t, err)
-	stdout, err := child.StdoutPipe()
-	must(t, err)
-	must(t, child.Start())
-	t.Cleanup(func() {
-		stdin.Close() // which ends it
-		_, _ = io.Copy(io.Discard, stdout)
-		if err := child.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("child with sockets %d to %d: %q, %v", first, first+n, line, err)
-	}
-}
-
-// openAll is the child: it has the sockets until its input ends.
-func openAll(t *testing.T, first, n int) {
-	t.Helper()
-	var limit unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	limit.Cur = limit.Max
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+// openAll is what the children do.
+func openAll(t *testing.T, first, n int) string {
 	for i := first; i < first+n; i++ {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		must(t, err)
 		must(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 10_000 + i&0x3fff, Addr: [4]byte{127, 0, byte(1 + i>>14), 1}}))
 	}
-	fmt.Println("ready")
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	return "ready"
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // sysfs is a view of /sys.
@@ -68,7 +70,7 @@ func (r *Reader) sys() (*sysfs, error) {
 		return here, nil
 	}
 	here.close()
-	return nil, fmt.Errorf("see /sys of this network namespace: %w", errors.Join(needsCap(err, "CAP_SYS_ADMIN"), sameErr))
+	return nil, fmt.Errorf("see /sys of this network namespace: %w", errors.Join(kernelnet.NeedsCap(err, "CAP_SYS_ADMIN"), sameErr))
 }
 
 // mountSysfs makes a mount of sysfs that is not attached anywhere.
@@ -112,10 +114,10 @@ func (s *sysfs) same() (bool, error) {
 		}
 	}
 	var there map[string]bool
-	err = dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, unix.RTM_NEWLINK, ifinfo(0), func() { there = map[string]bool{} }, func(b []byte) error {
+	err = kernelnet.Dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, unix.RTM_NEWLINK, ifinfo(0), func() { there = map[string]bool{} }, func(b []byte) error {
 		d, err := parseDevice(b)
 		if err == nil {
-			err = eachAttr(b, unix.SizeofIfInfomsg, func(t int, v []byte) {
+			err = kernelnet.Attributes(b, unix.SizeofIfInfomsg, func(t int, v []byte) {
 				if t == unix.IFLA_ADDRESS {
 					there[d.name+" "+decimal(d.index)+" "+hardware(v)] = true
 				}

@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/whydrop/whydrop/internal/kernelnet"
 	"github.com/whydrop/whydrop/internal/lab/netlab"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
@@ -38,8 +39,8 @@ func TestQdiscs(t *testing.T) {
 			Rate:       1000, Buffer: netlink.Xmittime(1000, 1600), Limit: 30000,
 		}))
 		// A child of its own, which the library has no type for.
-		m := message{}.u8(0, 0).u16(0).u32(index).u32(0x20000).u32(0x10001).u32(0).text(1, "pfifo").attr(2, num(77))
-		must(t, ask(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC, 0, unix.NLM_F_ACK|unix.NLM_F_CREATE, m, func([]byte) error { return nil }))
+		m := message{}.U8(0, 0).U16(0).U32(index).U32(0x20000).U32(0x10001).U32(0).Text(1, "pfifo").Attr(2, num(77))
+		must(t, kernelnet.Ask(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC, 0, unix.NLM_F_ACK|unix.NLM_F_CREATE, m, func([]byte) error { return nil }))
 		got := facts(t, "qdiscs", "a0")
 		want := map[string]string{"kind": "tbf", "handle": "1:", "parent": "root", "limit": "30000", "qlen": "0", "backlog": "0", "rate": "1000", "burst": "1600", "linklayer": "unspec"}
 		if d := gocmp.Diff(want, named(t, got, "tbf 1:").Fields); d != "" {

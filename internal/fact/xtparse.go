@@ -2,22 +2,10 @@ package fact
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"strings"
-)
 
-const (
-	// xtNameLen is XT_TABLE_MAXNAMELEN.
-	xtNameLen = 32
-	// sizeofXtInfo is struct ipt_getinfo: the name, the hooks that are valid,
-	// for each of the five hooks the offset of its chain, and of the chain's
-	// policy, the number of entries and their size.
-	sizeofXtInfo = xtNameLen + 4 + 4*xtHooks + 4*xtHooks + 4 + 4
-	xtHooks      = 5
-	// sizeofXtHead is struct xt_entry_match, and xt_entry_target: the size, the
-	// name and the revision.
-	sizeofXtHead = 32
+	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
 // structure is a structure of the kernel. What is read behind its end is 0.
@@ -50,140 +38,30 @@ func (s structure) ip(i int, six bool) netip.Addr {
 
 // xtRule is a rule of iptables-legacy, or with number 0 the policy of a chain.
 type xtRule struct {
-	chain   string
-	number  int
-	builtin bool
+	kernelnet.XtRule
 	// spec is the rule as iptables-save writes it, behind -A CHAIN.
 	spec, verdict, comment string
-	packets, bytes         uint64
 }
 
-// xtLayout says where struct ipt_entry or ip6t_entry has its parts, for 64
-// bits.
-type xtLayout struct{ target, next, counters, size int }
-
-func layoutOf(six bool) xtLayout {
-	if six {
-		return xtLayout{140, 142, 152, 168}
+// xtRules writes the rules of a table.
+func xtRules(f kernelnet.XtFamily, t kernelnet.XtTable) ([]xtRule, error) {
+	list, chains, err := f.Rules(t)
+	rules := make([]xtRule, len(list))
+	for i, r := range list {
+		rules[i].XtRule = r
+		if r.Number == 0 {
+			rules[i].verdict = xtVerdict(r.Verdict(), chains)
+		} else {
+			rules[i].decode(f.Six, chains)
+		}
 	}
-	return xtLayout{88, 90, 96, 112}
+	return rules, err
 }
 
-// xtChains finds the chains: where those of the hooks begin and where their
-// policies are, and the name of each chain by where its first rule is.
-type xtChains struct {
-	starts   map[int]string
-	policies map[int]bool
-	names    map[int]string
-}
-
-// parseXtTable reads the entries of a table. A chain of its own begins with an
-// entry that has the target ERROR and ends with one that returns; one of a hook
-// begins and ends where info says, and its last entry is the policy. The table
-// ends with one more head.
-func parseXtTable(info, entries []byte, six bool) ([]xtRule, error) {
-	if len(info) != sizeofXtInfo {
-		return nil, errShort
-	}
-	l := layoutOf(six)
-	offsets, err := xtOffsets(entries, l)
-	if err != nil {
-		return nil, err
-	}
-	if len(offsets) == 0 || !isXtHead(entries[offsets[len(offsets)-1]:], l) {
-		return nil, fmt.Errorf("the last entry is missing: %w", errShort)
-	}
-	chains := findXtChains(structure(info), entries, offsets, l)
-	var rules []xtRule
-	current := xtRule{}
-	for i, at := range offsets {
-		entry := entries[at:]
-		if i+1 < len(offsets) {
-			entry = entries[at:offsets[i+1]]
-		}
-		if name, ok := chains.starts[at]; ok {
-			current = xtRule{chain: name, builtin: true}
-		}
-		if name, own := xtChainHead(entry, l); own {
-			current = xtRule{chain: name}
-			continue
-		}
-		current.number++
-		r := current
-		r.packets, r.bytes = structure(entry).u64(l.counters), structure(entry).u64(l.counters+8)
-		switch {
-		case chains.policies[at]:
-			r.number = 0
-			r.verdict = xtVerdict(structure(entry).at(int(structure(entry).u16(l.target))+sizeofXtHead, 4), chains.names)
-			rules = append(rules, r)
-		case !current.builtin && i+1 < len(offsets) && isXtHead(entries[offsets[i+1]:], l):
-			// What ends a chain is no rule.
-		default:
-			r.decode(entry, l, six, at+len(entry), chains.names)
-			rules = append(rules, r)
-		}
-	}
-	return rules, nil
-}
-
-// xtOffsets says where the entries begin.
-func xtOffsets(entries []byte, l xtLayout) ([]int, error) {
-	var offsets []int
-	for at := 0; at < len(entries); {
-		b := structure(entries[at:])
-		target, next := int(b.u16(l.target)), int(b.u16(l.next))
-		if len(b) < l.size || target < l.size || next < target+sizeofXtHead || next > len(b) {
-			return nil, fmt.Errorf("entry at %d of %d bytes: %w", at, len(entries), errShort)
-		}
-		offsets = append(offsets, at)
-		at += next
-	}
-	return offsets, nil
-}
-
-// xtChainHead says whether an entry is the head of a chain of its own.
-func xtChainHead(entry structure, l xtLayout) (name string, own bool) {
-	target := int(entry.u16(l.target))
-	if entry.text(target+2, sizeofXtHead-3) != "ERROR" {
-		return "", false
-	}
-	return entry.text(target+sizeofXtHead, min(30, max(len(entry)-target-sizeofXtHead, 0))), true
-}
-
-func isXtHead(entry structure, l xtLayout) bool {
-	_, own := xtChainHead(entry, l)
-	return own
-}
-
-func findXtChains(info structure, entries []byte, offsets []int, l xtLayout) xtChains {
-	c := xtChains{starts: map[int]string{}, policies: map[int]bool{}, names: map[int]string{}}
-	for hook, name := range xtHookNames {
-		if info.u32(xtNameLen)&(1<<hook) == 0 {
-			continue
-		}
-		start := int(info.u32(xtNameLen + 4 + 4*hook))
-		c.starts[start], c.names[start] = name, name
-		c.policies[int(info.u32(xtNameLen+4+4*xtHooks+4*hook))] = true
-	}
-	for i, at := range offsets {
-		end := len(entries)
-		if i+1 < len(offsets) {
-			end = offsets[i+1]
-		}
-		if name, own := xtChainHead(entries[at:end], l); own {
-			c.names[end] = name
-		}
-	}
-	return c
-}
-
-var xtHookNames = []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
-
-// xtVerdict names what a standard target does: -verdict - 1, or the offset of
-// the chain that it goes to (net/ipv4/netfilter/ip_tables.c, ipt_do_table).
-func xtVerdict(b []byte, chains map[int]string) string {
-	switch v := int32(native.Uint32(b)); v {
-	case -nfDrop - 1:
+// xtVerdict names what a standard target does.
+func xtVerdict(v int32, chains map[int]string) string {
+	switch v {
+	case -kernelnet.NfDrop - 1:
 		return "DROP"
 	case -2:
 		return "ACCEPT"
@@ -199,40 +77,39 @@ func xtVerdict(b []byte, chains map[int]string) string {
 	}
 }
 
-// decode reads what a rule matches and what it does. next is where the next
-// entry begins: a rule that goes there has no target.
-func (r *xtRule) decode(entry structure, l xtLayout, six bool, next int, chains map[int]string) {
-	words, flags := xtHeader(entry, six)
-	target := int(entry.u16(l.target))
-	for at := l.size; at+sizeofXtHead <= target; {
-		size := int(entry.u16(at))
-		if size < sizeofXtHead || at+size > target {
+// decode reads what a rule matches and what it does. One that goes to the next
+// entry has no target.
+func (r *xtRule) decode(six bool, chains map[int]string) {
+	const head = kernelnet.SizeofXtHead
+	words, flags := xtHeader(r.Header, six)
+	for b := structure(r.Matches); len(b) >= head; {
+		size := int(b.u16(0))
+		if size < head || size > len(b) {
 			words = append(words, "[?]")
 			break
 		}
-		name, rev := entry.text(at+2, sizeofXtHead-3), entry.u8(at+sizeofXtHead-1)
-		options := matchText(six, name, rev, entry[at+sizeofXtHead:at+size])
+		name := b.text(2, head-3)
+		options := matchText(six, name, b.u8(head-1), b[head:size])
 		if name == "comment" {
-			r.comment = text(entry[at+sizeofXtHead : at+size])
+			r.comment = text(b[head:size])
 		}
 		if strings.HasPrefix(options, "--state ") || strings.HasPrefix(options, "! --state ") {
 			name = "state" // what it was before conntrack, and iptables still shows
 		}
 		words = append(words, strings.TrimSpace("-m "+name+" "+options))
-		at += size
+		b = b[size:]
 	}
-	name, rev, data := entry.text(target+2, sizeofXtHead-3), entry.u8(target+sizeofXtHead-1), entry[target+sizeofXtHead:]
 	switch {
-	case name != "":
-		options := targetText(six, name, rev, data)
-		if name == "CT" && options == "NOTRACK" {
-			name, options = options, ""
+	case r.Target != "":
+		r.verdict = r.Target
+		options := targetText(six, r.Target, r.Revision, r.Data)
+		if r.Target == "CT" && options == "NOTRACK" {
+			r.verdict, options = options, ""
 		}
-		r.verdict = name
-		words = append(words, strings.TrimSpace("-j "+name+" "+options))
-	case int(int32(data.u32(0))) == next:
+		words = append(words, strings.TrimSpace("-j "+r.verdict+" "+options))
+	case int(r.Verdict()) == r.Next:
 	default:
-		r.verdict = xtVerdict(data.at(0, 4), chains)
+		r.verdict = xtVerdict(r.Verdict(), chains)
 		jump := "-j "
 		if flags&xtGoto(six) != 0 {
 			jump = "-g "
