@@ -276,7 +276,7 @@ func TestNoSuchNamespace(t *testing.T) {
 	}
 	for _, ns := range []string{fmt.Sprint(c.Process.Pid), "docker/000000000000"} {
 		for _, args := range [][]string{{"counters"}, {"diagnose"}, {"watch"}, {"record", "-w", "-"}} {
-			if r := run(t, append(args, "--netns", ns)...); r.code != exitUsage || r.out != "" {
+			if r := here(t, append(args, "--netns", ns)...); r.code != exitUsage || r.out != "" {
 				t.Errorf("%s --netns %s: %+v", args[0], ns, r)
 			}
 		}

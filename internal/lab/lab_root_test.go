@@ -21,16 +21,21 @@ import (
 	"github.com/whydrop/whydrop/record"
 )
 
-// Each scenario works, twice in a row, and leaves nothing behind.
+// Each scenario works, twice in a row (once in an emulated machine), and leaves
+// nothing behind.
 func TestScenarios(t *testing.T) {
 	testkit.NeedRoot(t)
 	var handles []unix.FileHandle
 	var handlesErr error
+	times := 2
+	if testing.Short() {
+		times = 1
+	}
 	for _, s := range List() {
 		t.Run(s.Name, func(t *testing.T) {
 			needKernel(t, s)
 			check := nothingLeft(t)
-			for range 2 {
+			for range times {
 				h, err := testScenario(t, s)
 				handles = append(handles, h...)
 				handlesErr = cmp.Or(handlesErr, err)
