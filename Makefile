@@ -15,13 +15,15 @@ FUZZTIME ?= 1s
 TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
 	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux setpriv:util-linux \
 	script:bsdutils bpftool:bpftool cpio:cpio as:binutils busybox:busybox-static \
-	lnstat:iproute2 bridge:iproute2 ethtool:ethtool conntrack:conntrack iptables-legacy:iptables
+	lnstat:iproute2 bridge:iproute2 ethtool:ethtool conntrack:conntrack iptables-legacy:iptables \
+	tshark:tshark
 
 # What the virtual machines use, likewise. Debian's keys vouch for its kernels.
 VM_NEEDS := qemu-system-x86_64:qemu-system-x86 xz:xz-utils busybox:busybox-static \
 	script:bsdutils unshare:util-linux setpriv:util-linux \
 	ip:iproute2 tc:iproute2 bridge:iproute2 ss:iproute2 nstat:iproute2 lnstat:iproute2 \
-	nft:nftables bpftool:bpftool ethtool:ethtool conntrack:conntrack iptables-legacy:iptables
+	nft:nftables bpftool:bpftool ethtool:ethtool conntrack:conntrack iptables-legacy:iptables \
+	dropwatch:dropwatch dwdump:dropwatch
 
 # ip, nft and their like are not on everybody's PATH. Version control is not
 # asked for a stamp: it refuses a clone that belongs to another user.
@@ -31,7 +33,7 @@ export GOWORK := off
 
 LEVELS := .cache/bin/levels -fuzztime $(FUZZTIME)
 
-.PHONY: help build test test-host vm vm-deps lint unit race fuzz root bench bpf bpf-check clean deps bin clang
+.PHONY: help build test test-host vm vm-deps lint unit race fuzz soak root bench bpf bpf-check clean deps bin clang
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +61,9 @@ fuzz: bin ## each fuzz target for FUZZTIME (1s)
 
 root: deps bin ## tests on the real kernel, as root or through sudo
 	@$(LEVELS) root
+
+soak: deps bin ## ten minutes of watching busy healthy hosts, in five, as root
+	@$(LEVELS) soak
 
 vm: vm-deps bin ## the tests of root on four of Debian's kernels, in virtual machines
 	@$(LEVELS) vm

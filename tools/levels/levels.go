@@ -257,49 +257,29 @@ func canAsk() bool {
 // of watching in all.
 const soakTime = "2m30s"
 
-// soak watches busy healthy hosts on this kernel for minutes. Nobody has to
-// wait for it: it runs while the machines do.
-func (r *runner) soak() (*tally, error) {
-	scratch := &tally{level: r.t.level, out: &bytes.Buffer{}}
-	one := &runner{dir: r.dir, out: scratch.out, t: scratch}
+// soak watches busy healthy hosts on this kernel for minutes. It mostly waits.
+func (r *runner) soak() error {
 	exe, err := r.asRoot()
 	if err != nil {
-		return scratch, err
+		return err
 	}
 	args := append([]string{"-vet=off", "-tags", "root", "-count=1", "-v", "-timeout", "20m"}, exe...)
 	args = append(args, "-run", exactly("TestBusyHost"), "./internal/cli", "-args", "-busy", soakTime, "-hosts", "2")
-	return scratch, one.goTest(newCollector(scratch, false), r.dir, args...)
+	return r.goTest(newCollector(r.t, false), r.dir, args...)
 }
 
-// vm runs the tests of root on other kernels, and soak beside them.
+// vm boots other kernels by e2e/cmd/vmtest, which says what happened in the
+// events of go test. It gives way to the tests on this kernel, of which some
+// measure time.
 func (r *runner) vm() error {
-	type result struct {
-		t   *tally
-		err error
-	}
-	soaked := make(chan result, 1)
-	go func() {
-		t, err := r.soak()
-		soaked <- result{t, err}
-	}()
-	err := r.machines()
-	s := <-soaked
-	_, _ = fmt.Fprint(r.out, s.t.out)
-	r.t.add(s.t)
-	return errors.Join(err, s.err)
-}
-
-// machines boots other kernels by e2e/cmd/vmtest, which says what happened in
-// the events of go test.
-func (r *runner) machines() error {
 	events := filepath.Join(r.dir, ".cache", "e2e", "events.json")
 	if err := os.Remove(events); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove events of an earlier run: %w", err)
 	}
 	dir := filepath.Join(r.dir, "e2e")
-	args := []string{"run", "./cmd/vmtest", "-json", events, "-compat", filepath.Join(r.dir, ".cache", "e2e", "compatibility.md")}
-	r.announce(dir, "go", args...)
-	cmd := r.command(dir, "go", args...)
+	args := []string{"-n", "10", "go", "run", "./cmd/vmtest", "-json", events, "-compat", filepath.Join(r.dir, ".cache", "e2e", "compatibility.md")}
+	r.announce(dir, "nice", args...)
+	cmd := r.command(dir, "nice", args...)
 	cmd.Stdout, cmd.Stderr = r.out, r.out
 	runErr := cmd.Run()
 	f, err := os.Open(events)

@@ -1,6 +1,7 @@
 // Command levels runs the checks and tests of the repository level by level
-// (lint, unit, race, fuzz, root, vm, bench), counts what passed, failed and was
-// skipped, and ends with a table and the line "N passed, N failed, N skipped".
+// (lint, unit, race, fuzz, soak, root, vm, bench), counts what passed, failed
+// and was skipped, and ends with a table and the line "N passed, N failed, N
+// skipped".
 //
 // It installs nothing and changes no file; the Makefile prepares the machine.
 // It must not know what a single test is about: it only finds, runs and counts.
@@ -22,18 +23,35 @@ type level struct {
 	name string
 	what string
 	run  func(*runner) error
+	// when says which levels run at the same time.
+	when when
 }
+
+// when is the order of levels. What waits more than it works runs beside what
+// works more than it waits.
+type when int
+
+const (
+	inTurn when = iota // after the level before it
+	beside             // from the beginning, beside those in turn
+	// beside too, but alone with the machines: it asserts what this kernel
+	// does as a whole, and the levels before vm have processes of their own.
+	besideMachines
+	machines // in turn; nothing that needs this host alone has begun before
+	last     // alone, when all others have ended
+)
 
 // levels are all levels in the order in which they run.
 func levels() []level {
 	return []level{
-		{"lint", "formatting, vet, staticcheck, the rules of internal/archtest", (*runner).lint},
-		{"unit", "unit and golden tests, as this user", (*runner).unit},
-		{"race", "the unit tests again under the race detector, counted by package", (*runner).race},
-		{"fuzz", "every fuzz target for a moment, beyond its seeds", (*runner).fuzz},
-		{"root", "tests on the real kernel, as root", (*runner).root},
-		{"vm", "the same tests on Debian's kernels, in virtual machines", (*runner).vm},
-		{"bench", "every benchmark once", (*runner).bench},
+		{"lint", "formatting, vet, staticcheck, the rules of internal/archtest", (*runner).lint, inTurn},
+		{"unit", "unit and golden tests, as this user", (*runner).unit, inTurn},
+		{"race", "the unit tests again under the race detector, counted by package", (*runner).race, inTurn},
+		{"fuzz", "every fuzz target for a moment, beyond its seeds", (*runner).fuzz, inTurn},
+		{"soak", "busy healthy hosts on this kernel for ten minutes of watching, as root", (*runner).soak, beside},
+		{"root", "tests on the real kernel, as root", (*runner).root, besideMachines},
+		{"vm", "the same tests on Debian's kernels, in virtual machines", (*runner).vm, machines},
+		{"bench", "every benchmark once", (*runner).bench, last},
 	}
 }
 
@@ -78,24 +96,9 @@ func runLevels(out io.Writer, dir, fuzzTime string, names []string, not leftOut)
 	if err != nil {
 		return false, fmt.Errorf("repository %s: %w", dir, err)
 	}
-	var done []*tally
-	for _, l := range todo {
-		_, _ = fmt.Fprintf(out, "\n=== %s: %s\n", l.name, l.what)
-		t := &tally{level: l.name, out: out}
-		start := time.Now()
-		r := &runner{dir: abs, fuzzTime: fuzzTime, out: out, t: t}
-		if err := l.run(r); err != nil {
-			t.fail(l.name, err.Error())
-		}
-		if t.passed+t.failed+t.skipped == 0 {
-			t.fail(l.name, "found nothing to run")
-		}
-		t.took = time.Since(start)
-		_, _ = fmt.Fprintf(out, "--- %s: %d passed, %d failed, %d skipped in %.1f s\n",
-			l.name, t.passed, t.failed, t.skipped, t.took.Seconds())
-		done = append(done, t)
-	}
-	return summarize(out, done, not), nil
+	began := time.Now()
+	done := (&schedule{out: out, dir: abs, fuzzTime: fuzzTime}).run(todo)
+	return summarize(out, done, not, time.Since(began)), nil
 }
 
 // choose returns the levels with the given names, in the order of all.
@@ -119,7 +122,7 @@ func choose(all []level, names []string) ([]level, error) {
 
 // summarize prints the table and the closing line, and says whether nothing
 // failed.
-func summarize(out io.Writer, done []*tally, not leftOut) bool {
+func summarize(out io.Writer, done []*tally, not leftOut, took time.Duration) bool {
 	var sum tally
 	_, _ = fmt.Fprintf(out, "\n%-8s %8s %8s %8s %9s\n", "level", "passed", "failed", "skipped", "seconds")
 	row := func(t *tally) {
@@ -130,13 +133,12 @@ func summarize(out io.Writer, done []*tally, not leftOut) bool {
 		sum.passed += t.passed
 		sum.failed += t.failed
 		sum.skipped += t.skipped
-		sum.took += t.took
 		sum.failures = append(sum.failures, t.failures...)
 	}
 	if not.level != "" {
 		_, _ = fmt.Fprintf(out, "%-8s left out: %s\n", not.level, not.why)
 	}
-	sum.level = "all"
+	sum.level, sum.took = "all", took // of some at the same time
 	row(&sum)
 	for _, f := range sum.failures {
 		_, _ = fmt.Fprintf(out, "FAILED %s\n", f)
