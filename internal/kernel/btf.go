@@ -118,28 +118,57 @@ func (b *BTF) GuardsRecursion() (bool, error) { return b.HasFunc("bpf_prog_inc_m
 // the arguments qdisc, txq, dev, skb and reason (7.2), by which a qdisc tells
 // which of its limits a packet met.
 func (b *BTF) HasQdiscDrop() (bool, error) {
-	const name = "btf_trace_qdisc_drop"
+	args, err := b.tracepointArgs("qdisc_drop")
+	if err != nil || len(args) != 5 {
+		return false, err
+	}
+	reason, _ := btf.As[*btf.Enum](args[4].Type)
+	return pointsTo(args[3], "sk_buff") && reason != nil && reason.Name == "qdisc_drop_reason", nil
+}
+
+// HasTrapReport says whether the kernel has the tracepoint
+// devlink:devlink_trap_report with the arguments devlink, skb and metadata (5.10),
+// by which a network card tells what it dropped.
+func (b *BTF) HasTrapReport() (bool, error) {
+	args, err := b.tracepointArgs("devlink_trap_report")
+	if err != nil || len(args) != 3 {
+		return false, err
+	}
+	return pointsTo(args[1], "sk_buff") && pointsTo(args[2], "devlink_trap_metadata"), nil
+}
+
+// tracepointArgs returns the arguments of a tracepoint; none where the kernel
+// does not have it.
+func (b *BTF) tracepointArgs(tracepoint string) ([]btf.FuncParam, error) {
+	name := "btf_trace_" + tracepoint
 	var typedef *btf.Typedef
 	err := b.Spec.TypeByName(name, &typedef)
 	if errors.Is(err, btf.ErrNotFound) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look up BTF type %s: %w", name, err)
+		return nil, fmt.Errorf("look up BTF type %s: %w", name, err)
 	}
 	pointer, _ := btf.As[*btf.Pointer](typedef.Type)
 	if pointer == nil {
-		return false, fmt.Errorf("BTF type %s is a %T, want a pointer to a function", name, typedef.Type)
+		return nil, fmt.Errorf("BTF type %s is a %T, want a pointer to a function", name, typedef.Type)
 	}
 	proto, _ := btf.As[*btf.FuncProto](pointer.Target)
-	// The first parameter is the data of whoever attached.
-	if proto == nil || len(proto.Params) != 6 {
-		return false, nil
+	if proto == nil || len(proto.Params) == 0 {
+		return nil, nil
 	}
-	skb, _ := btf.As[*btf.Pointer](proto.Params[4].Type)
-	reason, _ := btf.As[*btf.Enum](proto.Params[5].Type)
-	return skb != nil && skb.Target.TypeName() == "sk_buff" &&
-		reason != nil && reason.Name == "qdisc_drop_reason", nil
+	// The first parameter is the data of whoever attached.
+	return proto.Params[1:], nil
+}
+
+// pointsTo says whether a parameter points to that struct.
+func pointsTo(p btf.FuncParam, name string) bool {
+	pointer, _ := btf.As[*btf.Pointer](p.Type)
+	if pointer == nil {
+		return false
+	}
+	to, _ := btf.As[*btf.Struct](pointer.Target)
+	return to != nil && to.Name == name
 }
 
 // enumValues returns the values of the enum with that name, and nil if the

@@ -81,6 +81,17 @@ func (w *btfWriter) qdiscDrop(swapped bool) {
 	w.add("btf_trace_qdisc_drop", 8, 0, w.add("", 2, 0, proto))
 }
 
+// trapReport adds the tracepoint devlink:devlink_trap_report, with that struct
+// as its third argument.
+func (w *btfWriter) trapReport(metadata string) {
+	const pointer, structure, constant = 2, 4, 10
+	devlink := w.add("", pointer, 0, w.add("", constant, 0, w.add("devlink", structure, 0, 8)))
+	skb := w.add("", pointer, 0, w.add("sk_buff", structure, 0, 8))
+	last := w.add("", pointer, 0, w.add("", constant, 0, w.add(metadata, structure, 0, 8)))
+	proto := w.add("", 13, 4, 0, 0, devlink, 0, devlink, 0, skb, 0, last)
+	w.add("btf_trace_devlink_trap_report", 8, 0, w.add("", pointer, 0, proto))
+}
+
 func (w *btfWriter) bytes() []byte {
 	const headerLen = 24
 	b := binary.NativeEndian.AppendUint16(nil, 0xeb9f)
@@ -144,6 +155,26 @@ func TestHasQdiscDrop(t *testing.T) {
 		c.add(w)
 		b := &BTF{Spec: specOf(t, w)}
 		if got, err := b.HasQdiscDrop(); got != c.want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", name, got, err, c.want)
+		}
+	}
+}
+
+func TestHasTrapReport(t *testing.T) {
+	for name, c := range map[string]struct {
+		add  func(*btfWriter)
+		want bool
+	}{
+		"5.10":            {func(w *btfWriter) { w.trapReport("devlink_trap_metadata") }, true},
+		"other argument":  {func(w *btfWriter) { w.trapReport("net_dm_hw_metadata") }, false},
+		"fewer arguments": {func(w *btfWriter) { w.tracepoint("devlink_trap_report", 2) }, false},
+		"no pointers":     {func(w *btfWriter) { w.tracepoint("devlink_trap_report", 3) }, false},
+		"none":            {func(w *btfWriter) { w.tracepoint("devlink_hwmsg", 3) }, false},
+	} {
+		w := newVmlinux()
+		c.add(w)
+		b := &BTF{Spec: specOf(t, w)}
+		if got, err := b.HasTrapReport(); got != c.want || err != nil {
 			t.Errorf("%s: %v, %v; want %v", name, got, err, c.want)
 		}
 	}

@@ -114,6 +114,7 @@ func (c *checker) run(ctx context.Context) []Check {
 		{"recursion_misses", "count of nested drops", "saying how many drops could not be seen", c.recursionMisses},
 		{"recursion_guard", "guard against nested programs", "", c.recursionGuard},
 		{"qdisc_drop", "tracepoint qdisc:qdisc_drop", "which limit of a qdisc a packet met", c.qdiscDrop},
+		{"hardware_drops", "tracepoint devlink:devlink_trap_report", "drops by network cards", c.hardwareDrops},
 		{"net_dm", "drop monitor (NET_DM)", "watching without eBPF, hardware drops", c.netDM},
 		{"user_namespace", "initial user namespace", "every capability below", c.userNamespace},
 		{"cap_bpf", "CAP_BPF", watching, c.capability(unix.CAP_BPF)},
@@ -326,6 +327,22 @@ func (c *checker) qdiscDrop() Answer {
 		return yes("")
 	}
 	return no("the kernel has no such tracepoint, or one with other arguments", "Linux 7.2 or newer")
+}
+
+// hardwareDrops answers for the kernel. Which cards tell their drops, and whether
+// that was asked of them, is theirs.
+func (c *checker) hardwareDrops() Answer {
+	if c.btfErr != nil {
+		return unknown(c.btfErr)
+	}
+	has, err := c.btf.HasTrapReport()
+	switch {
+	case err != nil:
+		return unknown(err)
+	case has:
+		return yes("of traps whose action is trap (devlink trap show), where the driver has any")
+	}
+	return no("the kernel has no such tracepoint", "Linux 5.10 or newer with CONFIG_NET_DEVLINK, which drivers of such cards bring")
 }
 
 func (c *checker) tracefs() Answer {

@@ -1,6 +1,7 @@
 // Package kernel says what the running kernel is: its BTF, the names of its
 // drop reasons, its symbols, and which of its features this process may use.
-// It is the only reader of BTF names, tracefs formats and /proc/kallsyms.
+// It is the only reader of BTF names, tracefs formats, /proc/kallsyms and files of
+// symbols.
 //
 // It must not attach a probe, read a loss counter, or change anything: it
 // mounts nothing (and looks into no directory that mounts itself), loads no

@@ -23,6 +23,9 @@ const (
 	// localBit marks a static function while symbols are read. Names are
 	// shorter (KSYM_NAME_LEN is 512 since 6.1).
 	localBit = 1 << 15
+	// maxText bounds the names of a table, in bytes: those of a kernel with
+	// everything built in are 40 MiB.
+	maxText = 128 << 20
 	// paddingReach is how far before a function its padding may begin
 	// (CONFIG_FUNCTION_PADDING_BYTES is at most 59).
 	paddingReach = 64
@@ -38,22 +41,44 @@ type kallsymsParser struct {
 	sorted bool
 	// hidden counts functions at address 0.
 	hidden int
+	// noModules leaves out the functions of modules.
+	noModules bool
+	// marks are the names of the kernel itself whose addresses are wanted,
+	// whatever is there.
+	marks map[string]*mark
+}
+
+// mark is where a name was found, and how many times.
+type mark struct {
+	addr  uint64
+	times int
+}
+
+// newParser makes room for so many symbols and bytes of names.
+func newParser(symbols, text int) *kallsymsParser {
+	p := &kallsymsParser{
+		symbols: make([]symbol, 0, symbols),
+		modules: []string{""},
+		numbers: map[string]uint16{"": 0},
+		sorted:  true,
+	}
+	p.text.Grow(text)
+	return p
 }
 
 // ParseSymbols reads a table in the format of /proc/kallsyms, which is also
 // that of System.map: address, type, name and maybe [module] on a line. An
 // error wraps ErrAddressesHidden where every function's address is zero.
 func ParseSymbols(r io.Reader) (*Symbols, error) {
-	p := kallsymsParser{
-		symbols: make([]symbol, 0, usualSymbols),
-		modules: []string{""},
-		numbers: map[string]uint16{"": 0},
-		sorted:  true,
-	}
-	p.text.Grow(usualText)
+	p := newParser(usualSymbols, usualText)
 	if err := p.read(r); err != nil {
 		return nil, err
 	}
+	return p.finish()
+}
+
+// finish makes a table of what was read.
+func (p *kallsymsParser) finish() (*Symbols, error) {
 	functions := 0
 	for _, s := range p.symbols {
 		if !s.isEnd() {
@@ -148,6 +173,13 @@ func hexDigit(c byte) byte {
 // add keeps functions, and the places where text ends. The types are those of
 // nm(1): upper case for global symbols.
 func (p *kallsymsParser) add(addr uint64, kind byte, name, module []byte) error {
+	if len(module) > 0 && p.noModules {
+		return nil
+	}
+	if m := p.marks[string(name)]; m != nil && len(module) == 0 {
+		m.addr = addr
+		m.times++
+	}
 	sym := symbol{addr: addr, length: uint16(len(name))}
 	switch kind {
 	case 'T', 'W':
@@ -189,8 +221,8 @@ func (p *kallsymsParser) add(addr uint64, kind byte, name, module []byte) error 
 		}
 	}
 	if sym.length != 0 {
-		if p.text.Len() > math.MaxUint32-localBit {
-			return fmt.Errorf("%w: more than 4 GiB of names", errKallsyms)
+		if p.text.Len() > maxText {
+			return fmt.Errorf("%w: more than %d MiB of names", errKallsyms, maxText>>20)
 		}
 		sym.name = uint32(p.text.Len())
 		p.text.Write(name)

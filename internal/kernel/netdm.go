@@ -20,24 +20,24 @@ func (h Host) NetDM() Answer { return (&checker{host: h}).netDM() }
 // namespace, where alone the drop monitor can be asked.
 func (h Host) InitialNetNS() Answer { return (&checker{host: h}).netns() }
 
+// MissingNetDM answers why the drop monitor is not there, where generic netlink
+// does not list it. Other than NetDM it does not look for it in /proc/kallsyms: what
+// is built in is listed.
+func (h Host) MissingNetDM() Answer {
+	c := &checker{host: h}
+	if a, known := c.netDMModule(); known {
+		return a
+	}
+	return c.withoutNetDM()
+}
+
 // netDM asks for the drop monitor without asking generic netlink, which would
 // load its module (genl_family_find_byname with CONFIG_MODULES,
 // net/netlink/genetlink.c).
 func (c *checker) netDM() Answer {
-	loaded, err := c.host.modules()
-	noModules := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !noModules {
-		return unknown(err)
-	}
-	if _, ok := loaded["drop_monitor"]; ok {
-		return yes("module drop_monitor is loaded")
-	}
 	// The list of modules first: the one of functions is long.
-	file, fileErr := "", error(nil)
-	if !noModules {
-		if file, fileErr = c.host.moduleFile("drop_monitor"); file != "" {
-			return no("module drop_monitor is not loaded", "modprobe drop_monitor").see(file)
-		}
+	if a, known := c.netDMModule(); known {
+		return a
 	}
 	builtIn, err := c.host.hasFunction("net_dm_cmd_trace")
 	if err != nil {
@@ -46,12 +46,37 @@ func (c *checker) netDM() Answer {
 	if builtIn {
 		return yes("built into the kernel")
 	}
+	return c.withoutNetDM()
+}
+
+// netDMModule looks for the module drop_monitor; known is false where there is
+// none.
+func (c *checker) netDMModule() (a Answer, known bool) {
+	loaded, err := c.host.modules()
+	if errors.Is(err, fs.ErrNotExist) {
+		return Answer{}, false
+	}
+	if err != nil {
+		return unknown(err), true
+	}
+	if _, ok := loaded["drop_monitor"]; ok {
+		return yes("module drop_monitor is loaded"), true
+	}
+	if file, err := c.host.moduleFile("drop_monitor"); err == nil && file != "" {
+		return no("module drop_monitor is not loaded", "modprobe drop_monitor").see(file), true
+	}
+	return Answer{}, false
+}
+
+// withoutNetDM says why a kernel that has neither the module nor the monitor
+// built in has not.
+func (c *checker) withoutNetDM() Answer {
 	const missing = "the kernel was built without CONFIG_NET_DROP_MONITOR"
-	if noModules {
+	if _, err := c.host.modules(); errors.Is(err, fs.ErrNotExist) {
 		return no(missing+", and has no modules", "a kernel built with CONFIG_NET_DROP_MONITOR")
 	}
-	if fileErr != nil {
-		return unknown(fileErr)
+	if _, err := c.host.moduleFile("drop_monitor"); err != nil {
+		return unknown(err)
 	}
 	value, source, err := c.host.config("CONFIG_NET_DROP_MONITOR")
 	switch {

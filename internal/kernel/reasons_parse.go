@@ -1,9 +1,7 @@
 package kernel
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -52,58 +50,13 @@ func (r *Reasons) Parse(name string) ([]record.Reason, error) {
 	if found != nil {
 		return found, nil
 	}
-	err := &UnknownReasonError{Name: name, Nearest: nearest(wanted, known)}
+	names := make([]string, len(known))
+	for i, reason := range known {
+		names[i] = reason.Name
+	}
+	err := &UnknownReasonError{Name: name, Nearest: Nearest(wanted, names, 3, strings.ToUpper)}
 	if len(known) == 0 {
 		err.Why = r.why
 	}
 	return nil, err
-}
-
-// nearest returns the names that contain wanted or differ from it little.
-func nearest(wanted string, known []record.Reason) []string {
-	type candidate struct {
-		name     string
-		distance int
-	}
-	var candidates []candidate
-	for _, reason := range known {
-		name := strings.ToUpper(reason.Name)
-		d := distance(wanted, name)
-		switch {
-		case len(wanted) >= 3 && strings.Contains(name, wanted):
-			d = min(d, 1)
-		case d > max(2, len(wanted)/3):
-			continue
-		}
-		candidates = append(candidates, candidate{reason.Name, d})
-	}
-	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(a.distance, b.distance) })
-	names := make([]string, 0, 3)
-	for _, c := range candidates {
-		if len(names) < cap(names) && !slices.Contains(names, c.name) {
-			names = append(names, c.name)
-		}
-	}
-	return names
-}
-
-// distance is Levenshtein's, of bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -87,7 +87,14 @@ func (h Host) showAddresses() string {
 }
 
 // Len is the number of functions.
-func (s *Symbols) Len() int { return len(s.symbols) }
+func (s *Symbols) Len() (n int) {
+	for _, sym := range s.symbols {
+		if !sym.isEnd() {
+			n++
+		}
+	}
+	return n
+}
 
 // Resolve names the function that an address lies in. Where no function is
 // plausible only Location.Address is set. It does not allocate.
