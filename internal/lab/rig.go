@@ -223,3 +223,23 @@ func (r *rig) evidence(t Truth, before, after uint64) []record.Evidence {
 		},
 	}
 }
+
+// damaged sends packets of which one bit was changed on their way: in byte at,
+// or that many bytes before the end. The kernel counts them by their checksum
+// in TABLE.InCsumErrors of /proc/net/FILE.
+func damaged(t *topology, proto uint8, at int, bit byte, file, table string) (*rig, error) {
+	r := newRig(t)
+	r.flow = flow(proto, peerNet.Addr(), hostNet.Addr())
+	frame, err := newPacket(r.flow).bytes()
+	if err != nil {
+		return nil, err
+	}
+	if at < 0 {
+		at += len(frame)
+	}
+	frame[at] ^= bit
+	if err := r.sendFrame(t, frame); err != nil {
+		return nil, err
+	}
+	return r, r.countIn(t, file, table, "InCsumErrors", table+"InCsumErrors")
+}

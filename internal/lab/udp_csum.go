@@ -8,18 +8,6 @@ func udpCsum() Scenario {
 	return Scenario{
 		Name:  "udp-csum",
 		Title: "UDP datagrams whose data does not match their checksum",
-		build: func(t *topology) (*rig, error) {
-			r := newRig(t)
-			r.flow = flow(protoUDP, peerNet.Addr(), hostNet.Addr())
-			frame, err := newPacket(r.flow).bytes()
-			if err != nil {
-				return nil, err
-			}
-			frame[len(frame)-1] ^= 1
-			if err := r.sendFrame(t, frame); err != nil {
-				return nil, err
-			}
-			return r, r.countIn(t, "snmp", "Udp", "InCsumErrors", "UdpInCsumErrors")
-		},
+		build: func(t *topology) (*rig, error) { return damaged(t, protoUDP, -1, 1, "snmp", "Udp") },
 	}
 }

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/netns/thread"
 )
 
 // Do runs fn on an OS thread in the network namespace that path leads to
@@ -25,7 +26,7 @@ func Do(path string, fn func() error) error { return do(path, 0, fn) }
 func (ns Namespace) Do(fn func() error) error { return do(ns.Path, ns.Inode, fn) }
 
 func do(path string, want uint32, fn func() error) error {
-	return onThread(func() error {
+	return thread.Do(func() error {
 		if err := enter(path, want); err != nil {
 			return fmt.Errorf("enter network namespace %s: %w", path, err)
 		}
@@ -65,29 +66,4 @@ func needs(err error, missing unix.Errno, capability string) error {
 		return fmt.Errorf("%w: it needs %s", err, capability)
 	}
 	return err
-}
-
-// errGoexit is what onThread returns when fn ended its goroutine.
-var errGoexit = errors.New("goroutine ended inside the network namespace")
-
-// onThread runs fn on an OS thread that ends with it, so that no other
-// goroutine ever runs in the namespace that fn moved the thread to.
-//
-// The main thread cannot end, and it is the one that /proc/self/ns/net and
-// /proc/net speak of. It is kept aside while another thread does the work.
-func onThread(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		err := errGoexit
-		defer func() { done <- err }()
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			err = onThread(fn)
-			return
-		}
-		// Locked to the end: the runtime ends the thread with the goroutine.
-		err = fn()
-	}()
-	return <-done
 }

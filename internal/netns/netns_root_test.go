@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whydrop/whydrop/internal/lab/netlab"
+	"github.com/whydrop/whydrop/internal/netns/thread"
 	"github.com/whydrop/whydrop/internal/testkit"
 )
 
@@ -204,7 +205,7 @@ func TestWithoutCapabilities(t *testing.T) {
 	}
 	list, _ := n.List()
 	held := find(t, list, ns.Inode())
-	err = onThread(func() error {
+	err = thread.Do(func() error {
 		none := [2]unix.CapUserData{}
 		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 			return err

@@ -14,12 +14,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/whydrop/whydrop/internal/netns/thread"
 )
 
 // Namespace is an unnamed network namespace with its loopback up and IPv6
@@ -33,7 +34,7 @@ type Namespace struct {
 // New makes a namespace. It needs CAP_SYS_ADMIN and a writable /proc/sys.
 func New() (*Namespace, error) {
 	n := &Namespace{fd: netns.None()}
-	if err := onThread(n.create); err != nil {
+	if err := thread.Do(n.create); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
@@ -93,38 +94,12 @@ func (n *Namespace) Links() *netlink.Handle { return n.links }
 // Sockets and files opened there stay in the namespace and may be used from
 // anywhere afterwards. Goroutines that fn starts are not in the namespace.
 func (n *Namespace) Do(fn func() error) error {
-	return onThread(func() error {
+	return thread.Do(func() error {
 		if err := netns.Set(n.fd); err != nil {
 			return fmt.Errorf("enter network namespace: %w", err)
 		}
 		return fn()
 	})
-}
-
-// errGoexit is what onThread returns when fn ended its goroutine, as
-// testing.T.FailNow does.
-var errGoexit = errors.New("goroutine ended inside the network namespace")
-
-// onThread runs fn on an OS thread that ends with it, so that no other
-// goroutine ever runs in the namespace that fn moved the thread to.
-//
-// The main thread cannot end, and it is the one that /proc/self/ns/net and
-// /proc/net speak of. It is kept aside while another thread does the work.
-func onThread(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		err := errGoexit
-		defer func() { done <- err }()
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			err = onThread(fn)
-			return
-		}
-		// Locked to the end: the runtime ends the thread with the goroutine.
-		err = fn()
-	}()
-	return <-done
 }
 
 // Open opens /proc/net/NAME of the namespace for reading. The file belongs to

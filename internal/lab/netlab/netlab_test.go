@@ -2,65 +2,9 @@ package netlab
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"runtime"
-	"sync"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// Work never runs on the main thread, and its thread ends with it.
-func TestOnThread(t *testing.T) {
-	const many = 50
-	var mu sync.Mutex
-	used := make(map[int]bool)
-	var wg sync.WaitGroup
-	for range many {
-		wg.Go(func() {
-			err := onThread(func() error {
-				mu.Lock()
-				defer mu.Unlock()
-				used[unix.Gettid()] = true
-				return nil
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if used[unix.Getpid()] {
-		t.Error("ran on the main thread")
-	}
-	for tid := range used {
-		path := fmt.Sprintf("/proc/self/task/%d", tid)
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-			if _, err := os.Stat(path); err != nil {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("thread %d is still there", tid)
-			}
-		}
-	}
-}
-
-func TestOnThreadErrors(t *testing.T) {
-	want := errors.New("mine")
-	if err := onThread(func() error { return want }); err != want {
-		t.Errorf("error %v, want %v", err, want)
-	}
-	err := onThread(func() error {
-		runtime.Goexit()
-		return nil
-	})
-	if !errors.Is(err, errGoexit) {
-		t.Errorf("error %v after Goexit", err)
-	}
-}
 
 func TestWriteSysctl(t *testing.T) {
 	if err := writeSysctl("net.ipv4.conf.no-such-device.rp_filter", "0"); !errors.Is(err, os.ErrNotExist) {
