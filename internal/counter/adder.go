@@ -11,11 +11,13 @@ type adder struct {
 	values          []Value
 	device          record.Device
 	source, command string
+	// id is that of the parts that follow.
+	id uint64
 }
 
 func (a *adder) count(name, object string, v uint64) {
 	a.values = append(a.values, Value{
-		Name: name, Device: a.device, Object: object, Value: v, Source: a.source, Command: a.command,
+		Name: name, Device: a.device, Object: object, ID: a.id, Value: v, Source: a.source, Command: a.command,
 	})
 }
 

@@ -23,6 +23,11 @@ func classless() []string {
 	}
 }
 
+// flowKinds are the kinds whose classes are flows, which the kernel lists only
+// while they hold packets (net/sched/sch_fq_codel.c, fq_codel_walk; sch_cake.c,
+// cake_walk; sch_sfq.c, sfq_walk).
+func flowKinds() []string { return []string{"fq_codel", "cake", "cake_mq", "sfq"} }
+
 // readClasses reads the classes of the devices that have a classful qdisc.
 func readClasses(a *asker, qdiscs []qdisc) ([][]byte, error) {
 	without := classless()
@@ -121,6 +126,7 @@ func classValues(classes []class, names map[uint32]string) ([]Value, error) {
 		same[id{c.device, c.handle}]++
 	}
 	b := bound{what: "classes"}
+	flows := flowKinds()
 	table := newTCNames("class")
 	var values []Value
 	for i := range classes {
@@ -136,6 +142,9 @@ func classValues(classes []class, names map[uint32]string) ([]Value, error) {
 			a.command += " dev " + quote(a.device.Name)
 		}
 		object := "class " + handle(c.handle)
+		if !slices.Contains(flows, c.kind) {
+			a.id = idOf(object, c.kind)
+		}
 		table.add(&a, object, &c.stats)
 		for _, x := range c.extra {
 			a.add(object, x)

@@ -25,6 +25,11 @@ type Value struct {
 	Device record.Device
 	// Object is the part that the counter is of, as in record.Counter.
 	Object string
+	// ID, where it is not 0, is what such a part is known by in its stead: two
+	// qdiscs may have one handle after another, and a rule of iptables-legacy
+	// has only its place for a name. A part with an ID is listed from the moment
+	// that it is made, and begins at 0.
+	ID uint64
 	// Level says that it is no counter but a level.
 	Level bool
 	Value uint64
@@ -43,6 +48,10 @@ type Snapshot struct {
 	// Missing names the sources that could not be read, or not to their end.
 	// What the kernel was built or started without is not among them.
 	Missing []record.Blind
+	// links are the devices of the namespace by their index, queues the qdiscs
+	// among the values.
+	links  []identity
+	queues []qdiscPlace
 }
 
 // ReadHost reads the counters that the whole host has in common. Those of

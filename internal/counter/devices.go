@@ -15,6 +15,7 @@ func (s *Snapshot) readDevices() {
 	links, err := readLinks(a)
 	values, perr := parseLinks(links)
 	s.took(a, linkSource, values, err, perr)
+	s.links = append(s.links, identities(links)...)
 	names := make(map[uint32]string, len(links))
 	for _, v := range values {
 		names[v.Device.Index] = v.Device.Name
@@ -28,6 +29,7 @@ func (s *Snapshot) readDevices() {
 	qdiscs, perr := decodeQdiscs(messages)
 	values, over := qdiscValues(qdiscs, names)
 	s.took(a, qdiscSource, values, err, perr, over)
+	s.queues = append(s.queues, placesOf(qdiscs)...)
 
 	messages, err = readClasses(a, qdiscs)
 	classes, perr := decodeClasses(messages)

@@ -54,7 +54,7 @@ func TestDiff(t *testing.T) {
 			v := c.after.Values[0]
 			want := record.Counter{
 				Name: v.Name, NetNS: ns, Device: v.Device, Before: c.want, After: 10,
-				Delta: 10 - min(c.want, 10), Source: v.Source,
+				Delta: 10 - min(c.want, 10), Reset: c.want > 10, Source: v.Source,
 			}
 			if diff := cmp.Diff([]record.Counter{want}, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

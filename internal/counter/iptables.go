@@ -11,12 +11,9 @@ import (
 	"github.com/whydrop/whydrop/internal/kernelnet"
 )
 
-// What is read of the tables of iptables-legacy.
-const (
-	// maxXtParts is how many rules and policies that drop may have values, and
-	// as many of those that do not.
-	maxXtParts = 2000
-)
+// maxXtParts is how many rules and policies of iptables-legacy that drop may
+// have values, and as many of those that do not.
+const maxXtParts = 2000
 
 func xtSource(f kernelnet.XtFamily) string { return "getsockopt IPT_SO_GET_ENTRIES of " + f.Program }
 
@@ -54,13 +51,14 @@ func readXt(f kernelnet.XtFamily, all *xtValues) error {
 	for _, name := range strings.Fields(string(names)) {
 		t, err := f.Read(name)
 		var rules []kernelnet.XtRule
+		var chains map[int]string
 		if err == nil {
-			rules, _, err = f.Rules(t)
+			rules, chains, err = f.Rules(t)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("table %s: %w", name, err))
 		}
-		all.add(f, name, rules)
+		all.add(f, name, rules, chains)
 	}
 	return errors.Join(errs...)
 }
@@ -76,8 +74,11 @@ type xtValues struct {
 	drops, whole   bool
 }
 
-// add adds the rules and policies of a table.
-func (v *xtValues) add(f kernelnet.XtFamily, table string, rules []kernelnet.XtRule) {
+// add adds the rules and policies of a table. A rule is known by what it says,
+// and by a number where several say the same: its place changes with every rule
+// before it.
+func (v *xtValues) add(f kernelnet.XtFamily, table string, rules []kernelnet.XtRule, chains map[int]string) {
+	same := map[uint64]int{}
 	for _, r := range rules {
 		list, count, prefix := &v.plain, &v.plainParts, "iptables."
 		if r.Drops() {
@@ -91,11 +92,15 @@ func (v *xtValues) add(f kernelnet.XtFamily, table string, rules []kernelnet.XtR
 			continue
 		}
 		object := "policy " + f.Name + " " + table + " " + r.Chain
+		id := idOf(object)
 		if r.Number > 0 {
 			object = fmt.Sprintf("rule %s %s %s %d", f.Name, table, r.Chain, r.Number)
+			says := idOf(f.Name, table, r.Chain, f.Says(r, chains))
+			same[says]++
+			id = says + uint64(same[says]-1)
 		}
 		command := f.Program + " -t " + quote(table) + " -vnxL " + quote(r.Chain) + " --line-numbers"
-		*list = append(*list, xtPair(prefix, object, command, xtSource(f), r.Packets, r.Bytes)...)
+		*list = append(*list, xtPair(prefix, object, id, command, xtSource(f), r.Packets, r.Bytes)...)
 	}
 }
 
@@ -103,14 +108,14 @@ func (v *xtValues) add(f kernelnet.XtFamily, table string, rules []kernelnet.XtR
 func (v *xtValues) values() []Value {
 	var values []Value
 	if v.drops && v.whole {
-		values = xtPair("iptables.drop_", "", "iptables-legacy-save -c; ip6tables-legacy-save -c", xtSource(kernelnet.XtFamilies()[0]), v.packets, v.bytes)
+		values = xtPair("iptables.drop_", "", 0, "iptables-legacy-save -c; ip6tables-legacy-save -c", xtSource(kernelnet.XtFamilies()[0]), v.packets, v.bytes)
 	}
 	return append(append(values, v.drop...), v.plain...)
 }
 
-func xtPair(prefix, object, command, source string, packets, count uint64) []Value {
+func xtPair(prefix, object string, id uint64, command, source string, packets, count uint64) []Value {
 	return []Value{
-		{Name: prefix + "packets", Object: object, Value: packets, Source: source, Command: command},
-		{Name: prefix + "bytes", Object: object, Value: count, Source: source, Command: command},
+		{Name: prefix + "packets", Object: object, ID: id, Value: packets, Source: source, Command: command},
+		{Name: prefix + "bytes", Object: object, ID: id, Value: count, Source: source, Command: command},
 	}
 }

@@ -76,9 +76,9 @@ func xtAll(f kernelnet.XtFamily, m [][]byte) ([]Value, error) {
 	if len(m) < 2 {
 		return nil, nil
 	}
-	rules, _, err := f.Rules(kernelnet.XtTable{Info: m[0], Entries: m[1]})
+	rules, chains, err := f.Rules(kernelnet.XtTable{Info: m[0], Entries: m[1]})
 	all := xtValues{whole: true}
-	all.add(f, "filter", rules)
+	all.add(f, "filter", rules, chains)
 	return all.values(), err
 }
 
@@ -240,7 +240,7 @@ func TestNftBounds(t *testing.T) {
 func TestXtBounds(t *testing.T) {
 	all := xtValues{whole: true}
 	drop, policy := kernelnet.XtRule{Chain: "INPUT", Number: 1, Packets: 2, Bytes: 20, Target: "REJECT"}, kernelnet.XtRule{Chain: "INPUT", Packets: 1, Bytes: 10}
-	all.add(kernelnet.XtFamilies()[0], "filter", slices.Repeat([]kernelnet.XtRule{drop, policy}, maxXtParts+3))
+	all.add(kernelnet.XtFamilies()[0], "filter", slices.Repeat([]kernelnet.XtRule{drop, policy}, maxXtParts+3), nil)
 	values := all.values()
 	if len(values) != 2+4*maxXtParts || values[0].Value != 2*(maxXtParts+3) || all.left != 6 {
 		t.Errorf("%d values, the first %+v, %d left", len(values), values[0], all.left)

@@ -253,9 +253,13 @@ func (t *nftTables) values() []Value {
 }
 
 func counterValues(c kernelnet.NftCounter, prefix string, l label) []Value {
+	var id uint64
+	if l.object != "" {
+		id = idOf(l.object)
+	}
 	return []Value{
-		{Name: prefix + "packets", Object: l.object, Value: c.Packets, Source: l.source, Command: l.command},
-		{Name: prefix + "bytes", Object: l.object, Value: c.Bytes, Source: l.source, Command: l.command},
+		{Name: prefix + "packets", Object: l.object, ID: id, Value: c.Packets, Source: l.source, Command: l.command},
+		{Name: prefix + "bytes", Object: l.object, ID: id, Value: c.Bytes, Source: l.source, Command: l.command},
 	}
 }
 

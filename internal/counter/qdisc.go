@@ -64,6 +64,23 @@ func parseQdiscs(messages [][]byte, names map[uint32]string) ([]Value, error) {
 	return values, err
 }
 
+// qdiscPlace is where a qdisc hangs that has values.
+type qdiscPlace struct {
+	device, handle, parent uint32
+	object                 string
+}
+
+// placesOf are those of qdiscs, in their order.
+func placesOf(qdiscs []qdisc) []qdiscPlace {
+	queues := make([]qdiscPlace, 0, len(qdiscs))
+	for i := range qdiscs {
+		if q := &qdiscs[i]; !q.filters() {
+			queues = append(queues, qdiscPlace{q.device, q.handle, q.parent, q.object()})
+		}
+	}
+	return queues
+}
+
 // decodeQdiscs decodes RTM_NEWQDISC messages, in their order.
 func decodeQdiscs(messages [][]byte) ([]qdisc, error) {
 	x := newXparser()
@@ -139,14 +156,17 @@ func deviceQdiscs(a *adder, qdiscs []qdisc, queueNames, filterNames *tcNames, b 
 			continue
 		}
 		object := q.object()
+		a.id = idOf(object, q.kind)
 		queueNames.add(a, object, &q.stats)
 		for _, x := range q.extra {
 			if x.part != "" {
+				a.id = idOf(object, q.kind, x.part)
 				a.add(object+" "+x.part, x)
 			} else {
 				a.add(object, x)
 			}
 		}
+		a.id = 0
 	}
 }
 

@@ -38,6 +38,7 @@ func NewHostReader() *Reader {
 func (r *Reader) Read(s *Snapshot) {
 	s.Time = time.Now()
 	s.Values, s.Missing = s.Values[:0], s.Missing[:0]
+	s.links, s.queues = s.links[:0], s.queues[:0]
 	r.files.read(s)
 	if r.log != nil {
 		r.log.readInto(s)

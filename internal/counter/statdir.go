@@ -11,9 +11,12 @@ import (
 // maxStatFiles is how many files of /proc/net/stat are read that are not known.
 const maxStatFiles = 32
 
-// knownStats are the files of /proc/net/stat that others read.
+// knownStats are the files of /proc/net/stat that others read, and ip_conntrack,
+// which has the numbers of nf_conntrack once more where the kernel has
+// CONFIG_NF_CONNTRACK_PROC_COMPAT (3.10,
+// net/ipv4/netfilter/nf_conntrack_l3proto_ipv4_compat.c; gone with 4.9).
 func knownStats() []string {
-	return []string{"rt_cache", "arp_cache", "ndisc_cache", "nf_conntrack", "synproxy", "nf_flowtable"}
+	return []string{"rt_cache", "arp_cache", "ndisc_cache", "nf_conntrack", "ip_conntrack", "synproxy", "nf_flowtable"}
 }
 
 // readStats adds the sums of what else is in /proc/net/stat: the tables of

@@ -53,10 +53,14 @@ func readLink(q *query) error {
 	}
 	d.resolve(deviceNames{})
 	d.addPeer()
-	if speed, duplex, err := linkSpeed(q.arg); err == nil {
+	speed, duplex, err := d.speed()
+	if err == nil {
 		d.fields["speed"], d.fields["duplex"] = speed, duplex
 	}
 	q.add(q.arg, d.state, d.fields)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // which says that the driver has none
+		q.missing(fmt.Sprintf("speed: %v", err))
+	}
 	return nil
 }
 

@@ -250,6 +250,11 @@ func TestLinkPeer(t *testing.T) {
 	})
 }
 
+func speedError(d *device) error {
+	_, _, err := d.speed()
+	return err
+}
+
 // veth and tap say what their drivers always say (drivers/net/veth.c,
 // veth_get_link_ksettings; drivers/net/tun.c, tun_get_link_ksettings).
 func TestLinkSpeed(t *testing.T) {
@@ -266,8 +271,20 @@ func TestLinkSpeed(t *testing.T) {
 		if f := one(t, "link", "lo"); f.Fields["speed"] != "" {
 			t.Errorf("lo has no speed: %v", f.Fields)
 		}
-		if _, _, err := linkSpeed("none0"); err == nil {
-			t.Error("a device that does not exist has a speed")
+		d, err := deviceByName("a0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.name = "tap0"; !errors.Is(speedError(d), errRenamed) {
+			t.Errorf("another device has the name: %v", speedError(d))
+		}
+		// Such a question must not load a module that is called so.
+		const module = "em_cmp"
+		if d.name = module; !errors.Is(speedError(d), unix.ENODEV) {
+			t.Errorf("nothing has the name: %v", speedError(d))
+		}
+		if _, err := os.Stat("/sys/module/" + module); err == nil {
+			t.Errorf("module %s is loaded", module)
 		}
 		if got := (&Reader{}).Read(record.FactRequest{Kind: "link", Arg: "none0"}, ns); len(got) != 1 || got[0].Value != None {
 			t.Errorf("got %+v", got)

@@ -1,6 +1,7 @@
 package fact
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -23,10 +24,32 @@ type linkSettings struct {
 	_                                [3 * 127]uint32
 }
 
-// linkSpeed asks for the speed of a device in Mbit/s, and whether it sends and
+// errRenamed is the error where a name may have been another device's.
+var errRenamed = errors.New("the device was renamed meanwhile")
+
+// speed asks for the speed of the device in Mbit/s, and whether it sends and
 // receives at once. A device without a speed, or without carrier, gives
-// "unknown". The device must exist: for a name that does not, the kernel would
-// look for a module (dev_load of net/core/dev_ioctl.c).
+// "unknown".
+func (d *device) speed() (speed, duplex string, err error) {
+	err = kernelnet.WithoutModules(func() (err error) {
+		speed, duplex, err = linkSpeed(d.name)
+		return err
+	})
+	if err != nil {
+		return "", "", err
+	}
+	now, err := getDevice(d.index, nil)
+	if err != nil {
+		return "", "", err
+	}
+	if now.name != d.name {
+		return "", "", errRenamed
+	}
+	return speed, duplex, nil
+}
+
+// linkSpeed asks for the device that has a name now. For one that nothing has,
+// the kernel may look for a module: see kernelnet.WithoutModules.
 func linkSpeed(dev string) (speed, duplex string, err error) {
 	fd, err := kernelnet.IoctlSocket()
 	if err != nil {

@@ -217,6 +217,19 @@ func (r XtRule) Verdict() int32 {
 	return int32(native.Uint32(r.Data))
 }
 
+// Says is what the rule matches and does, without what changes while it stays
+// the same rule: its counters, and where it and the chain that it goes to lie in
+// the table. chains are those of Rules. The text is not for people.
+func (f XtFamily) Says(r XtRule, chains map[int]string) string {
+	does := string(r.Data)
+	if v := r.Verdict(); r.Target == "" && v >= 0 {
+		does = chains[int(v)] // empty where it goes on to the next rule
+	}
+	// Before the offset of the target stands a number for the kernel's own use.
+	match := r.Header[:min(len(r.Header), f.target-4)]
+	return fmt.Sprintf("%q %q %q %d %q", match, r.Matches, r.Target, r.Revision, does)
+}
+
 // Drops says whether the rule drops every packet that it is for.
 func (r XtRule) Drops() bool {
 	return r.Target == "REJECT" || r.Target == "" && len(r.Data) >= 4 && r.Verdict() == -NfDrop-1

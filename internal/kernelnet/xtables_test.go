@@ -52,6 +52,58 @@ func TestXtRules(t *testing.T) {
 	}
 }
 
+// TestXtSays: what a rule says stays the same while packets pass and rules come
+// and go before it, and differs from what the others of its chain say.
+func TestXtSays(t *testing.T) {
+	for _, f := range XtFamilies() {
+		table := xtRecorded(t, f)
+		rules, chains, err := f.Rules(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const moved = 4096
+		elsewhere := map[int]string{}
+		for at, name := range chains {
+			elsewhere[at+moved] = name
+		}
+		said, jumps, further := map[string]bool{}, 0, 0
+		for _, r := range rules {
+			if r.Number == 0 {
+				continue
+			}
+			text := f.Says(r, chains)
+			if said[r.Chain+text] {
+				t.Errorf("%s %d says what another one does: %s", r.Chain, r.Number, text)
+			}
+			said[r.Chain+text] = true
+			later := r
+			later.Header = slices.Clone(r.Header)
+			for i := range 16 {
+				later.Header[f.counters+i] ^= 0xff
+			}
+			if v := r.Verdict(); r.Target == "" && v >= 0 {
+				later.Data = native.AppendUint32(nil, uint32(v+moved))
+				later.Data = append(later.Data, r.Data[4:]...)
+				if chains[int(v)] == "" {
+					further++
+				} else {
+					jumps++
+				}
+			}
+			if got := f.Says(later, elsewhere); got != text {
+				t.Errorf("%s %d: %s, then %s", r.Chain, r.Number, text, got)
+			}
+			later.Header[0] ^= 0xff
+			if f.Says(later, elsewhere) == text {
+				t.Errorf("%s %d: another address, and it says the same", r.Chain, r.Number)
+			}
+		}
+		if jumps == 0 || further == 0 {
+			t.Errorf("%d rules go to a chain, %d to the next rule", jumps, further)
+		}
+	}
+}
+
 func FuzzXtRules(f *testing.F) {
 	for _, family := range XtFamilies() {
 		t := xtRecorded(f, family)
@@ -71,6 +123,7 @@ func FuzzXtRules(f *testing.F) {
 		}
 		for _, r := range rules {
 			_ = r.Drops()
+			_ = family.Says(r, chains)
 		}
 	})
 }
