@@ -17,6 +17,11 @@ type CounterReport struct {
 	// Window is the interval; since boot, it is when the counters were read.
 	Window Window `json:"window"`
 	Source Source `json:"source"`
+	// Interfaces are the devices that were asked for; none is everything.
+	Interfaces []string `json:"interfaces,omitempty"`
+	// Unread is what was asked for and could not be read: "network namespace
+	// blue", "device eth0".
+	Unread []string `json:"unread,omitempty"`
 	// Stations are all of them, in the order of the packet's way.
 	Stations []StationCounters `json:"stations"`
 	// Hidden is how many counters were read and left out.
@@ -37,7 +42,8 @@ type StationCounters struct {
 	AlsoAt []Station `json:"also_at"`
 	// LossEvents are losses whose counters do not count packets.
 	LossEvents uint64 `json:"loss_events"`
-	// Blind says that no counter of a loss at this station was read.
+	// Blind says that no counter of a loss at this station was read, or none that
+	// was asked for.
 	Blind    bool             `json:"blind"`
 	Counters []StationCounter `json:"counters"`
 }
@@ -64,9 +70,11 @@ type StationCounter struct {
 	After  uint64 `json:"after"`
 	Delta  uint64 `json:"delta"`
 	// Rate is Delta in a second; 0 since boot.
-	Rate    float64 `json:"rate"`
-	Source  string  `json:"source,omitempty"`
-	Command string  `json:"command,omitempty"`
+	Rate float64 `json:"rate"`
+	// Reset says that Delta is only the least; see Counter.
+	Reset   bool   `json:"reset,omitempty"`
+	Source  string `json:"source,omitempty"`
+	Command string `json:"command,omitempty"`
 	// Parts are what the number is made of, as far as that is known and shown.
 	Parts []CounterPart `json:"parts"`
 }
@@ -78,4 +86,5 @@ type CounterPart struct {
 	After  uint64  `json:"after"`
 	Delta  uint64  `json:"delta"`
 	Rate   float64 `json:"rate"`
+	Reset  bool    `json:"reset,omitempty"`
 }

@@ -12,26 +12,48 @@ import (
 // Reason is the kernel's own name for why a packet was dropped.
 type Reason struct {
 	// Name has no SKB_DROP_REASON_ prefix. It is empty on kernels without
-	// reasons, and the number where the kernel does not give the name.
+	// reasons and where the source does not tell, and the number where the
+	// kernel does not give the name. Of a drop by hardware it is the devlink trap.
 	Name string `json:"name"`
 	// Subsystem is core, openvswitch, mac80211_unusable, qdisc … in lower
-	// case; empty on kernels without reasons.
+	// case; empty on kernels without reasons and where the source does not tell.
+	// SubsystemDevlink is a drop by hardware.
 	Subsystem string `json:"subsystem"`
 	// Value is the kernel's number: it means nothing on another kernel.
 	Value uint32 `json:"value"`
+	// Group is the devlink trap group of a drop by hardware, where the source
+	// tells it.
+	Group string `json:"group,omitempty"`
 }
+
+// SubsystemDevlink is the subsystem of the reasons of hardware: a network card
+// dropped the packet and told the kernel of it by a devlink trap. Such a drop
+// has no Location.
+const SubsystemDevlink = "devlink"
+
+// Hardware says whether a device dropped the packets, and not the kernel.
+func (k Key) Hardware() bool { return k.Reason.Subsystem == SubsystemDevlink }
 
 // Location is a place in the kernel's code.
 type Location struct {
-	// Symbol is empty where kallsyms could not be read or gives no answer.
+	// Symbol is empty where the symbols could not be read or give no answer.
 	Symbol string `json:"symbol"`
 	// Module is empty for the kernel itself.
-	Module  string  `json:"module,omitempty"`
+	Module string `json:"module,omitempty"`
+	// Offset is in bytes from the start of Symbol, and where there is none,
+	// from the start of Module.
 	Offset  uint64  `json:"offset"`
 	Address Address `json:"address"`
 	// Beyond says that Address lies behind the end of Symbol, as far as that
 	// end is known: the name is a guess.
 	Beyond bool `json:"beyond,omitempty"`
+	// OffsetCut says that Offset is not known: the name came as text that was
+	// cut behind it. Symbol ends in … where it was cut itself.
+	OffsetCut bool `json:"offset_cut,omitempty"`
+	// File and Line are the place in the source, where debugging information
+	// was at hand. File is relative to the kernel's source tree.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
 }
 
 // Address is a kernel address. In JSON it is a string such as
@@ -55,18 +77,28 @@ func (a *Address) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// String prints symbol+0xoffset [module], or the address when there is no
-// symbol.
+// String prints symbol+0xoffset [module] (file:line), or [module]+0xoffset, or
+// the address when there is neither. An offset that is not known is a question
+// mark.
 func (l Location) String() string {
-	if l.Symbol == "" {
+	if l.Symbol == "" && l.Module == "" {
 		return l.Address.String()
 	}
+	if l.Symbol == "" {
+		return fmt.Sprintf("[%s]+0x%x", l.Module, l.Offset)
+	}
 	s := fmt.Sprintf("%s+0x%x", l.Symbol, l.Offset)
+	if l.OffsetCut {
+		s = l.Symbol + "+?"
+	}
 	if l.Module != "" {
 		s += " [" + l.Module + "]"
 	}
 	if l.Beyond {
 		s += " (beyond its end)"
+	}
+	if l.File != "" {
+		s += fmt.Sprintf(" (%s:%d)", l.File, l.Line)
 	}
 	return s
 }

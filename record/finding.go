@@ -101,6 +101,9 @@ type Finding struct {
 	Direction Direction `json:"direction"`
 	Title     string    `json:"title"`
 	Drops     uint64    `json:"drops"`
+	// Events is set where a counter tells of losses and not of how many packets
+	// they were, such as damaged blocks of a line; Drops is 0 then.
+	Events uint64 `json:"events,omitempty"`
 	// LostBy says what Drops counts: drops (events of the kernel) or counters
 	// (the kernel raised no event, or not for all of them).
 	LostBy string `json:"lost_by"`

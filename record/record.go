@@ -57,8 +57,18 @@ type Kernel struct {
 	// 0 where that is not known.
 	KfreeSkbArgs int `json:"kfree_skb_args"`
 	// ReasonsFrom says where the names of drop reasons came from: btf,
-	// tracefs, or none (the kernel has no reasons, or they are numbers).
+	// tracefs, dropmon (each alert has the name), or none (the kernel has no
+	// reasons, they are numbers, or the source does not tell them).
 	ReasonsFrom string `json:"reasons_from"`
+	// BuildID is the GNU build id of the kernel's ELF file, in hexadecimal;
+	// empty where it has none.
+	BuildID string `json:"build_id,omitempty"`
+}
+
+// Anchor is a place of the kernel itself that has a name.
+type Anchor struct {
+	Symbol  string  `json:"symbol"`
+	Address Address `json:"address"`
 }
 
 // Window is the time that was watched.
@@ -83,14 +93,15 @@ const (
 type Source struct {
 	Name  string      `json:"name"`
 	State SourceState `json:"state"`
-	// Why is empty when State is ok.
+	// Why says what is not as it should be, or how it is where State is ok.
 	Why string `json:"why,omitempty"`
 }
 
 // Accounting says what became of every drop. All fields count packets
 // (skbs) unless they say otherwise.
 type Accounting struct {
-	// DropsSeen = DropsAggregated + DropsFiltered + MapFull + DropsUnattributed.
+	// DropsSeen = DropsAggregated + DropsFiltered + MapFull + DropsUnattributed +
+	// DropsLost.
 	DropsSeen uint64 `json:"drops_seen"`
 	// DropsAggregated are in Counts.
 	DropsAggregated uint64 `json:"drops_aggregated"`
@@ -99,8 +110,11 @@ type Accounting struct {
 	// DropsUnattributed happened while the program already ran on that CPU,
 	// so the kernel did not let it look (recursion_misses).
 	DropsUnattributed uint64 `json:"drops_unattributed"`
-	DropsExplained    uint64 `json:"drops_explained"`
-	DropsUnexplained  uint64 `json:"drops_unexplained"`
+	// DropsLost are known by their number alone: what tells of each drop had no
+	// room left in a queue of the drop monitor, or in the socket to it.
+	DropsLost        uint64 `json:"drops_lost"`
+	DropsExplained   uint64 `json:"drops_explained"`
+	DropsUnexplained uint64 `json:"drops_unexplained"`
 	// DropsHiddenBenign and DropsHiddenExpected are aggregated but not shown.
 	DropsHiddenBenign   uint64 `json:"drops_hidden_benign"`
 	DropsHiddenExpected uint64 `json:"drops_hidden_expected"`
@@ -111,6 +125,10 @@ type Accounting struct {
 	// MapFull are drops counted only in total, because the table of keys
 	// had no room left for theirs.
 	MapFull uint64 `json:"map_full"`
+	// AlertsLost are messages that had no room in the socket to the drop
+	// monitor. Each told of drops whose number is not known, and which are in no
+	// other field.
+	AlertsLost uint64 `json:"alerts_lost"`
 	// DecodeErrors are records from the kernel that could not be decoded.
 	DecodeErrors uint64 `json:"decode_errors"`
 }
@@ -121,6 +139,7 @@ func (a *Accounting) Add(b Accounting) {
 	a.DropsAggregated += b.DropsAggregated
 	a.DropsFiltered += b.DropsFiltered
 	a.DropsUnattributed += b.DropsUnattributed
+	a.DropsLost += b.DropsLost
 	a.DropsExplained += b.DropsExplained
 	a.DropsUnexplained += b.DropsUnexplained
 	a.DropsHiddenBenign += b.DropsHiddenBenign
@@ -128,6 +147,7 @@ func (a *Accounting) Add(b Accounting) {
 	a.Samples += b.Samples
 	a.SamplesLost += b.SamplesLost
 	a.MapFull += b.MapFull
+	a.AlertsLost += b.AlertsLost
 	a.DecodeErrors += b.DecodeErrors
 }
 
@@ -155,6 +175,9 @@ type Counter struct {
 	// Delta is After - Before; 0 where the counter went back (a driver that
 	// was loaded anew).
 	Delta uint64 `json:"delta"`
+	// Reset says that the counter went back, or that a part of it did or is
+	// gone: Delta is what is known for certain, and it grew by that or more.
+	Reset bool `json:"reset,omitempty"`
 	// Source is the file or message it was read from, Command what shows it
 	// to a person.
 	Source  string `json:"source,omitempty"`

@@ -230,6 +230,11 @@ func TestLocationString(t *testing.T) {
 		"tcp_v4_rcv+0x4d":             {Symbol: "tcp_v4_rcv", Offset: 77, Address: 1},
 		"nft_do_chain+0x40e [nf]":     {Symbol: "nft_do_chain", Module: "nf", Offset: 0x40e},
 		"last+0x999 (beyond its end)": {Symbol: "last", Offset: 0x999, Beyond: true},
+		"cut+?":                       {Symbol: "cut", Address: 1, OffsetCut: true},
+		"[nf_tables]+0x40e":           {Module: "nf_tables", Offset: 0x40e, Address: 1},
+		"ip_rcv+0x8 (net/ipv4/ip_input.c:570)": {
+			Symbol: "ip_rcv", Offset: 8, File: "net/ipv4/ip_input.c", Line: 570,
+		},
 	} {
 		if got := l.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -37,6 +37,10 @@ type Header struct {
 	Start   time.Time `json:"start"`
 	Sources []Source  `json:"sources"`
 	Blind   []Blind   `json:"blind"`
+	// Anchors are places of the kernel whose names and addresses are both
+	// known: they tell later where a file of symbols lay in it, and whether that
+	// is of this kernel. Empty where addresses were hidden.
+	Anchors []Anchor `json:"anchors,omitempty"`
 }
 
 // Interval is what happened between two reports. Counts and Accounting are

@@ -19,6 +19,11 @@ type base struct {
 	slack float64
 	// spaces are the namespaces that have counters of their own, by inode.
 	spaces []record.NetNS
+	// placeless: the source of the drops does not tell where on the host they
+	// were.
+	placeless bool
+	// unsampled: it gives no samples either.
+	unsampled bool
 }
 
 // numberKey is a counter's name or a fact's request, in a namespace; the
@@ -29,7 +34,7 @@ type numberKey struct {
 }
 
 func newBase(o *record.Observation) *base {
-	b := &base{o: o, counters: map[numberKey][]*record.Counter{}, facts: map[numberKey][]*record.Fact{}}
+	b := &base{o: o, placeless: placeless(o), unsampled: placeless(o) && len(o.Samples) == 0, counters: map[numberKey][]*record.Counter{}, facts: map[numberKey][]*record.Fact{}}
 	if whole, part := o.Window.Duration, o.CountersWindow.Duration; whole > 0 && part > 0 {
 		b.slack = min(max(0, 1-float64(part)/float64(whole)), maxSlack)
 	}
@@ -66,6 +71,9 @@ func joinRequest(kind, arg string) string { return strings.TrimSpace(kind + " " 
 type place struct {
 	ns  record.NetNS
 	dev record.Device // Index 0: all devices
+	// anywhere: of drops of which it is not known in which namespace they were,
+	// so that a counter is that of all namespaces.
+	anywhere bool
 }
 
 // counter sums up the entries of a counter: those of the device, else those
@@ -73,6 +81,11 @@ type place struct {
 // for those of p's device.
 func (b *base) counter(name string, p place) (record.Counter, bool) {
 	found := b.counters[numberKey{name, p.ns.Inode}]
+	if p.anywhere && len(found) == 0 {
+		for _, ns := range b.spaces {
+			found = append(found, b.counters[numberKey{name, ns.Inode}]...)
+		}
+	}
 	if len(found) == 0 {
 		found = b.counters[numberKey{name, 0}]
 	}
@@ -112,6 +125,19 @@ func (b *base) answers(request string, p place) ([]*record.Fact, error) {
 	}
 	return found, nil
 }
+
+// kindOf is what kind of device it is, "" for one of hardware; false where that
+// is not known.
+func (b *base) kindOf(ns record.NetNS, dev record.Device) (string, bool) {
+	found, err := b.answers(joinRequest(linkFact, dev.Name), place{ns: ns})
+	if err != nil || dev.Name == "" {
+		return "", false
+	}
+	return found[0].Fields["kind"], true
+}
+
+// linkFact is the kind of the fact that tells of a device.
+const linkFact = "link"
 
 // none is the value of the one fact of a request that found nothing.
 const none = "none"

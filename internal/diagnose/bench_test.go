@@ -75,9 +75,8 @@ func large(every int) *record.Observation {
 	return o
 }
 
-// BenchmarkRun diagnoses a large host. On a machine with nothing else to do it
-// must stay below 50 ms where one in ten counters moved; where all did it may
-// take twice as long.
+// BenchmarkRun diagnoses a large host, where one in ten counters moved and where
+// all did. On a machine with nothing else to do both must stay below 50 ms.
 func BenchmarkRun(b *testing.B) {
 	for _, every := range []int{10, 1} {
 		b.Run(fmt.Sprintf("1 of %d counters moved", every), func(b *testing.B) {
@@ -99,7 +98,7 @@ func BenchmarkRun(b *testing.B) {
 // busy machine too.
 func TestRunStaysQuick(t *testing.T) {
 	k, o := load(t), large(10)
-	if n := testing.AllocsPerRun(1, func() { diagnose.Run(o, k, diagnose.Options{}) }); n > 250_000 {
+	if n := testing.AllocsPerRun(1, func() { diagnose.Run(o, k, diagnose.Options{}) }); n > 160_000 {
 		t.Errorf("%.0f allocations for 10,000 keys and 5,000 counters", n)
 	}
 }

@@ -28,6 +28,8 @@ func TestLoadCatalogueRefuses(t *testing.T) {
 	}
 	for _, c := range []struct{ name, counters, stations, want string }{
 		{"kind", strings.Replace(goodCounters, "loss", "luck", 1), stations, `unknown kind "luck"`},
+		{"part of nothing", goodCounters + "  T.p: {station: socket, direction: rx, unit: packets, kind: nothing, sentence: It counts., kernel: x, part_of: [T.z]}\n", stations, `part_of: "T.z"`},
+		{"a loss is part", goodCounters + "  T.p: {station: socket, direction: rx, unit: packets, kind: loss, sentence: It counts., kernel: x, part_of: [T.a]}\n", stations, `part_of: "T.a"`},
 		{"station", strings.Replace(goodCounters, "socket", "moon", 1), stations, `unknown station "moon"`},
 		{"sentence", strings.Replace(goodCounters, "It counts.", `""`, 1), stations, "sentence"},
 		{"next", goodCounters, "next: {moon: [x]}\n", `unknown station "moon"`},

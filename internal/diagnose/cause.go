@@ -103,18 +103,19 @@ var shorthands = map[string]string{
 var idShape = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
 // loadCauses reads causes/*/cause.yaml; a base without causes is good.
-func loadCauses(fsys fs.FS, k *Knowledge) error {
+func loadCauses(fsys fs.FS, k *Knowledge, how trust) error {
 	files, err := fs.Glob(fsys, "causes/*/cause.yaml")
 	if err != nil {
 		return fmt.Errorf("list causes: %w", err)
 	}
 	slices.Sort(files)
-	for _, name := range files {
-		c, err := loadCause(fsys, name)
-		if err != nil {
+	if k.causes, err = decodeEach[Cause](fsys, files); err != nil {
+		return err
+	}
+	for i, c := range k.causes {
+		if err := c.ready(fsys, files[i], how); err != nil {
 			return err
 		}
-		k.causes = append(k.causes, c)
 	}
 	k.indexPatterns()
 	for _, c := range k.causes {
@@ -142,9 +143,10 @@ func (k *Knowledge) indexPatterns() {
 	}
 }
 
-// patternsOf adds to out the patterns that can hold for drops with what d says
-// of their key, in the order of the causes.
-func (k *Knowledge) patternsOf(d drop, out []patternOf) []patternOf {
+// patternsOf are the patterns that can hold for drops with what d says of
+// their key, in the order of the causes.
+func (k *Knowledge) patternsOf(d drop) []patternOf {
+	var out []patternOf
 	for _, s := range d.sites() {
 		out = append(out, k.patterns[s]...)
 	}
@@ -154,24 +156,21 @@ func (k *Knowledge) patternsOf(d drop, out []patternOf) []patternOf {
 	return slices.Compact(out)
 }
 
-func loadCause(fsys fs.FS, name string) (*Cause, error) {
-	c := new(Cause)
-	if err := decodeStrict(fsys, name, c); err != nil {
-		return nil, err
-	}
+// ready checks what was decoded of a cause and adds what is not in its file.
+func (c *Cause) ready(fsys fs.FS, name string, how trust) error {
 	dir := path.Dir(name)
 	if err := c.check(path.Base(dir)); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := c.compile(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err := c.compile(how); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	text, err := fs.ReadFile(fsys, path.Join(dir, "explain.md"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read explanation of %s: %w", c.ID, err)
+		return fmt.Errorf("read explanation of %s: %w", c.ID, err)
 	}
 	c.Explanation = string(text)
-	return c, nil
+	return nil
 }
 
 // check looks at what needs no compiler.
@@ -229,39 +228,55 @@ func (it *Item) check() error {
 	return nil
 }
 
-// compiler collects the first error of many compilations.
-type compiler struct{ err error }
+// trust says whether expressions are compiled when they are loaded, to see
+// that they are good, or when they are needed.
+type trust bool
 
-func (c *compiler) expression(what, text string, kind expr.Option) *expression {
-	if text == "" || c.err != nil {
-		return nil
+const (
+	fresh    trust = false
+	accepted trust = true // a Load has checked them before
+)
+
+// compiler makes expressions and keeps the first error.
+type compiler struct {
+	trust
+	err error
+}
+
+// checked keeps what is wrong with an expression or a template.
+func (c *compiler) checked(what string, check func() error) {
+	if c.trust == accepted || c.err != nil {
+		return
 	}
-	e, err := compile(text, scope{}, kind)
-	if err != nil {
+	if err := check(); err != nil {
 		c.err = fmt.Errorf("%s: %w", what, err)
 	}
-	return e
+}
+
+func (c *compiler) expression(what, text string, kind expr.Option) *expression {
+	return c.about(scope{}, what, text, kind)
 }
 
 func (c *compiler) sample(what, text string) *expression {
-	if text == "" || c.err != nil {
+	return c.about(sampleScope{}, what, text, expr.AsBool())
+}
+
+func (c *compiler) about(env any, what, text string, kind expr.Option) *expression {
+	if text == "" {
 		return nil
 	}
-	e, err := compile(text, sampleScope{}, expr.AsBool())
-	if err != nil {
-		c.err = fmt.Errorf("%s: %w", what, err)
-	}
+	e := newExpression(text, env, kind)
+	c.checked(what, e.check)
 	return e
 }
 
 func (c *compiler) template(what, text string) *template {
-	if c.err != nil {
-		return nil
-	}
 	t, err := parseTemplate(text)
 	if err != nil {
-		c.err = fmt.Errorf("%s: %w", what, err)
+		c.err = cmpErr(c.err, fmt.Errorf("%s: %w", what, err))
+		return nil
 	}
+	c.checked(what, t.check)
 	return t
 }
 
@@ -273,8 +288,8 @@ func (c *compiler) templates(what string, texts []string) []*template {
 	return out
 }
 
-func (c *Cause) compile() error {
-	var k compiler
+func (c *Cause) compile(how trust) error {
+	k := compiler{trust: how}
 	c.title = k.template("title", c.Title)
 	c.lost = k.expression("lost", c.Lost, nil)
 	c.requests = k.templates("facts", c.Requests)
@@ -302,7 +317,7 @@ func (c *Cause) compile() error {
 		r.command, r.persist, r.undo = k.template("command", r.Command), k.template("persist", r.Persist), k.template("undo", r.Undo)
 		r.risk, r.why = k.template("risk", r.Risk), k.template("why", r.Why)
 	}
-	if k.err != nil {
+	if k.err != nil || how == accepted {
 		return k.err
 	}
 	return c.checkRequests()

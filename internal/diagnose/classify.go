@@ -94,7 +94,10 @@ func btoi(b bool) int {
 }
 
 func (k *Knowledge) classify(key record.Key, stack []record.Location, p *record.Packet) Verdict {
-	d := describe(key, stack, p)
+	return k.verdictOn(describe(&key, stack, p))
+}
+
+func (k *Knowledge) verdictOn(d drop) Verdict {
 	first := len(k.rules)
 	for _, site := range d.sites() {
 		for _, i := range k.rulesOf[site] {
@@ -116,14 +119,20 @@ func (k *Knowledge) classify(key record.Key, stack []record.Location, p *record.
 }
 
 // describe reduces a drop to what conditions speak of.
-func describe(key record.Key, stack []record.Location, p *record.Packet) drop {
+func describe(key *record.Key, stack []record.Location, p *record.Packet) drop {
 	return drop{
 		reason: reasonName(key.Reason),
 		symbol: baseSymbol(key.Location.Symbol),
 		stack:  callers(stack),
 		group:  multicast(p),
-		otherL: key.EtherType != 0 && !slices.Contains(handled, key.EtherType),
+		otherL: otherL(key),
+		trap:   key.Hardware(), trapGroup: key.Reason.Group,
 	}
+}
+
+// otherL says whether it is neither IP nor ARP, as far as that is known.
+func otherL(key *record.Key) bool {
+	return key.EtherType != 0 && !slices.Contains(handled, key.EtherType)
 }
 
 func verdict(m meaning) Verdict {
@@ -131,6 +140,9 @@ func verdict(m meaning) Verdict {
 }
 
 func unknown(d drop) Verdict {
+	if d.trap {
+		return d.hardware()
+	}
 	at := d.symbol
 	if at == "" {
 		at = "an address that has no symbol"
@@ -153,6 +165,22 @@ type drop struct {
 	group bool
 	// otherL: neither IP nor ARP.
 	otherL bool
+	// trap: a device dropped it, which reason names, of trapGroup.
+	trap      bool
+	trapGroup string
+}
+
+// hardware is the verdict on a trap that is in no knowledge base: those of
+// drivers have names of their own.
+func (d drop) hardware() Verdict {
+	s := fmt.Sprintf("A network card dropped the packet itself and told of it by the devlink trap %s", d.reason)
+	if d.trapGroup != "" {
+		s += fmt.Sprintf(" of the group %s", d.trapGroup)
+	}
+	return Verdict{
+		Class: record.ClassFault, Station: record.StationNIC,
+		Sentence: s + "; look at devlink trap show and at the driver's documentation.",
+	}
 }
 
 // holds says whether all conditions are met.

@@ -32,6 +32,9 @@ func (l *ledger) onlyCounted(x *ledgerLine) record.Finding {
 			Source: c.Source, Command: c.Command, Supports: true, Says: strings.TrimSuffix(x.meaning.Sentence, "."),
 		}},
 	}
+	if !x.packets() {
+		f.Drops, f.Events = 0, x.rest
+	}
 	if slices.Contains(capacityStations, x.Station) {
 		f.Class = record.ClassCapacity
 	}
@@ -73,7 +76,12 @@ func (l *ledger) titleOf(x *ledgerLine) string {
 		name += ", " + x.Object
 	}
 	moved := fmt.Sprintf("%s (%s +%d)", where, name, x.Delta)
+	if !x.packets() {
+		moved = fmt.Sprintf("%s (%s +%d %s; how many packets is not known)", where, name, x.Delta, x.meaning.Unit)
+	}
 	switch {
+	case l.unsure(x):
+		return fmt.Sprintf("lost at %s, or not: the drops were not all seen, and %s", moved, x.raised.Harmless)
 	case !l.watched():
 		return fmt.Sprintf("lost at %s; drops were not watched", moved)
 	case x.rest < x.Delta:
@@ -106,7 +114,7 @@ func stations(all []result) []record.StationLoss {
 	sums := map[record.Station]*record.StationLoss{}
 	for i := range all {
 		f := &all[i]
-		if !f.Class.Shown() {
+		if !f.Class.Shown() || f.Drops == 0 {
 			continue
 		}
 		s := sums[f.Station]
@@ -139,8 +147,19 @@ func (l *ledger) entries() []record.LedgerEntry {
 	return out
 }
 
-// lossWord is in the names of counters that are of a loss, mostly.
-var lossWord = regexp.MustCompile(`(?i)drop|discard|loss|lost|err|fail|miss|over(flow|run|size)|reject|no_?buf|refuse|abort|prune|crc|fifo|bad|invalid|trunc`)
+// lossWords are in the names of counters that are of a loss, mostly.
+var lossWords = []string{
+	"drop", "discard", "loss", "lost", "err", "fail", "miss", "overflow", "overrun", "oversize", "reject",
+	"no_buf", "nobuf", "refuse", "abort", "prune", "crc", "fifo", "bad", "invalid", "trunc",
+	"underrun", "underflow", "ovflow", "exceed", "starv", "denied", "filtered", "no_desc", "nodesc", "no_mem", "no_space",
+	"noskb", "no_skb", "oob", "out_of", "unav", "too_long", "too_short", "toolong", "tooshort", "purge", "timeout",
+}
+
+// soundsLikeLoss says whether the name of a counter has one of them.
+func soundsLikeLoss(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc(lossWords, func(w string) bool { return strings.Contains(name, w) })
+}
 
 // counters are the counters that moved and are not only activity, with their
 // stations and the findings that account for them. One that the knowledge base
@@ -152,15 +171,19 @@ func (l *ledger) counters() []record.Counter {
 		lines[x.counter] = x
 	}
 	out := []record.Counter{}
+	sounds := map[string]bool{} // those that are not known, by their names
 	cs := l.m.b.o.Counters
 	for i := range cs {
-		c := cs[i]
-		if c.Delta == 0 {
+		if cs[i].Delta == 0 {
 			continue
 		}
+		c := cs[i]
 		m, known := l.m.k.Counter(c.Name)
+		if _, asked := sounds[c.Name]; !known && !asked {
+			sounds[c.Name] = soundsLikeLoss(c.Name)
+		}
 		switch {
-		case !known && !lossWord.MatchString(c.Name):
+		case !known && !sounds[c.Name]:
 			continue
 		case !known:
 			m.Station = record.StationUnknown

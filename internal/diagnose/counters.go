@@ -18,9 +18,8 @@ type CounterOptions struct {
 	Interval time.Duration
 	// All shows what is 0 or did not move, and what counts no loss, too.
 	All bool
-	// Interfaces are names of devices: only their counters are shown. None is
-	// everything.
-	Interfaces []string
+	// Devices are those whose counters alone are shown; nil is everything.
+	Devices *Devices
 }
 
 // CountersByStation sorts counters into all stations, in the order of the
@@ -30,9 +29,13 @@ type CounterOptions struct {
 // not in the catalogue and moved is at the station unknown. hidden is how many
 // were left out. No slice of the result is nil.
 func CountersByStation(cs []record.Counter, k *Knowledge, opt CounterOptions) (stations []record.StationCounters, hidden int) {
-	s := sorter{k: k, opt: opt, lines: map[record.Station][]*stationLine{}, seen: map[record.Station]bool{}}
-	for _, g := range groupCounters(cs) {
-		s.add(g)
+	s := sorter{
+		k: k, opt: opt, lines: map[record.Station][]*stationLine{}, seen: map[record.Station]bool{},
+		spared: map[where]uint64{},
+	}
+	groups := groupCounters(cs)
+	for i := range groups {
+		s.add(&groups[i])
 	}
 	sums := s.sums()
 	for _, station := range record.Stations() {
@@ -41,12 +44,11 @@ func CountersByStation(cs []record.Counter, k *Knowledge, opt CounterOptions) (s
 			Blind: !s.seen[station] && stationIndex(station) < stationIndex(record.StationRemote),
 		}
 		lines := s.lines[station]
+		out.Counters = slices.Grow(out.Counters, len(lines))
 		slices.SortStableFunc(lines, compareStationLines)
 		s.lost(&out, lines, sums)
 		for _, l := range lines {
-			if l.shown {
-				out.Counters = append(out.Counters, l.StationCounter)
-			}
+			out.Counters = append(out.Counters, l.StationCounter)
 		}
 		stations = append(stations, out)
 	}
@@ -60,29 +62,29 @@ type counterGroup struct {
 }
 
 // groupCounters joins parts and totals, in the order of their first ones.
-func groupCounters(cs []record.Counter) []*counterGroup {
+func groupCounters(cs []record.Counter) []counterGroup {
 	type key struct {
 		name string
 		at   scopeOf
 	}
-	groups := map[key]*counterGroup{}
-	var order []*counterGroup
+	places := make(map[key]int, len(cs))
+	groups := make([]counterGroup, 0, len(cs))
 	for i := range cs {
 		c := &cs[i]
 		id := key{c.Name, scopeOf{c.NetNS.Inode, c.Device}}
-		g := groups[id]
-		if g == nil {
-			g = &counterGroup{}
-			groups[id] = g
-			order = append(order, g)
+		at, known := places[id]
+		if !known {
+			at = len(groups)
+			places[id] = at
+			groups = append(groups, counterGroup{})
 		}
-		if c.Object == "" && g.total == nil {
+		if g := &groups[at]; c.Object == "" && g.total == nil {
 			g.total = c
 		} else {
 			g.parts = append(g.parts, c)
 		}
 	}
-	return order
+	return groups
 }
 
 // scopeOf is whose counter it is; the zero value is the whole host.
@@ -91,20 +93,20 @@ type scopeOf struct {
 	device record.Device
 }
 
-// stationLine is a counter at its station.
-type stationLine struct {
-	record.StationCounter
-	shown bool
-}
+// stationLine is a counter that is shown at its station. What adds to its loss
+// is always shown.
+type stationLine struct{ record.StationCounter }
 
 func (l *stationLine) scope() scopeOf { return scopeOf{l.NetNS.Inode, l.Device} }
 
 // sorter sorts groups into stations.
 type sorter struct {
-	k      *Knowledge
-	opt    CounterOptions
-	lines  map[record.Station][]*stationLine
-	seen   map[record.Station]bool // where a counter of loss was read
+	k     *Knowledge
+	opt   CounterOptions
+	lines map[record.Station][]*stationLine
+	seen  map[record.Station]bool // where a counter of loss was read
+	// spared is how much of a counter is no loss, as others say.
+	spared map[where]uint64
 	hidden int
 }
 
@@ -118,27 +120,36 @@ func (s *sorter) add(g *counterGroup) {
 	if !known {
 		m = CounterMeaning{Station: record.StationUnknown, Direction: record.DirectionUnknown, Kind: record.KindUnknown}
 	}
-	if m.Kind == "loss" {
-		s.seen[m.Station] = true
-	}
-	if n := all[0].Device.Name; len(s.opt.Interfaces) > 0 && !slices.Contains(s.opt.Interfaces, n) {
+	if s.opt.Devices != nil && !s.opt.Devices.has(all[0]) {
 		s.hidden += len(all)
 		if g.total != nil {
 			s.hidden += len(g.parts)
 		}
 		return
 	}
+	if m.Kind == "loss" {
+		s.seen[m.Station] = true
+	}
+	for _, whole := range m.PartOf {
+		for _, c := range all {
+			w := where{whole, scopeOf{c.NetNS.Inode, c.Device}, false}
+			s.spared[w] = plus(s.spared[w], s.grown(c.After, c.Delta))
+		}
+	}
+	var parts []*record.Counter
+	if g.total != nil {
+		parts = g.parts
+	}
+	shows := func(c *record.Counter) bool { return s.shows(c, m) }
 	for _, c := range all {
+		// Nearly all did not move, and a part that did brings its total along.
+		if !shows(c) && !slices.ContainsFunc(parts, shows) {
+			s.hidden += 1 + len(parts)
+			continue
+		}
 		l := s.line(c, m)
-		if g.total != nil {
-			s.parts(l, g.parts, m)
-		}
-		if !l.shown {
-			s.hidden++
-		}
-		if l.shown || s.amount(l) > 0 {
-			s.lines[m.Station] = append(s.lines[m.Station], l)
-		}
+		s.parts(l, parts, m)
+		s.lines[m.Station] = append(s.lines[m.Station], l)
 	}
 }
 
@@ -146,22 +157,20 @@ func (s *sorter) line(c *record.Counter, m CounterMeaning) *stationLine {
 	return &stationLine{record.StationCounter{
 		Name: c.Name, Kind: m.Kind, Direction: m.Direction, Unit: m.Unit,
 		NetNS: c.NetNS, Device: c.Device, Object: c.Object, Level: c.Level,
-		Before: c.Before, After: c.After, Delta: c.Delta, Rate: s.rate(c),
+		Before: c.Before, After: c.After, Delta: c.Delta, Rate: s.rate(c), Reset: c.Reset,
 		Source: c.Source, Command: c.Command, Parts: []record.CounterPart{},
-	}, s.shows(c, m)}
+	}}
 }
 
-// parts adds what is shown of the parts of a total; a part that moved brings
-// its total along.
+// parts adds what is shown of the parts of a total.
 func (s *sorter) parts(l *stationLine, parts []*record.Counter, m CounterMeaning) {
 	for _, p := range parts {
 		if !s.shows(p, m) {
 			s.hidden++
 			continue
 		}
-		l.shown = true
 		l.Parts = append(l.Parts, record.CounterPart{
-			Object: p.Object, Before: p.Before, After: p.After, Delta: p.Delta, Rate: s.rate(p),
+			Object: p.Object, Before: p.Before, After: p.After, Delta: p.Delta, Rate: s.rate(p), Reset: p.Reset,
 		})
 	}
 	slices.SortStableFunc(l.Parts, func(a, b record.CounterPart) int {
@@ -186,18 +195,33 @@ func (s *sorter) shows(c *record.Counter, m CounterMeaning) bool {
 	case s.opt.Interval <= 0:
 		return c.After > 0
 	}
-	return c.Delta > 0 || c.Level && c.Before != c.After
+	return c.Delta > 0 || c.Level && c.Before != c.After || c.Reset && m.Kind != record.KindUnknown
 }
 
-// amount is what a line adds to the loss of its station.
+// amount is what a line adds to the loss of its station: at least what any part
+// of it does.
 func (s *sorter) amount(l *stationLine) uint64 {
-	switch {
-	case l.Level || l.Kind != "loss":
+	if l.Level || l.Kind != "loss" {
 		return 0
-	case s.opt.Interval <= 0:
-		return l.After
 	}
-	return l.Delta
+	n := s.grown(l.After, l.Delta)
+	for _, p := range l.Parts {
+		if s.opt.Interval > 0 {
+			n = max(n, p.Delta)
+		}
+	}
+	if l.Object == "" {
+		n -= min(n, s.spared[where{l.Name, l.scope(), false}])
+	}
+	return n
+}
+
+// grown is what a counter adds: all since boot, or in the interval.
+func (s *sorter) grown(after, delta uint64) uint64 {
+	if s.opt.Interval <= 0 {
+		return after
+	}
+	return delta
 }
 
 func inPackets(unit string) bool { return unit == "packets" || unit == "segments" }
@@ -353,7 +377,7 @@ func SinceBoot(cs []record.Counter, k *Knowledge) []record.Counter {
 			continue
 		}
 		for _, c := range all {
-			if c.Delta == 0 && c.After > 0 && !c.Level {
+			if c.Delta == 0 && !c.Reset && c.After > 0 && !c.Level {
 				still := *c
 				still.Station, still.ExplainedBy = string(m.Station), []string{}
 				out = append(out, still)
@@ -362,6 +386,38 @@ func SinceBoot(cs []record.Counter, k *Knowledge) []record.Counter {
 	}
 	slices.SortStableFunc(out, func(a, b record.Counter) int { return cmp.Compare(b.After, a.After) })
 	return out
+}
+
+// WentBack says which counters of loss were reset, so that only the least is
+// known of what they grew by; nothing where none was.
+func WentBack(cs []record.Counter, k *Knowledge) []record.Blind {
+	const most = 3 // names
+	var names []string
+	n := 0
+	for i := range cs {
+		c := &cs[i]
+		if !c.Reset || c.Level {
+			continue
+		}
+		if m, ok := k.Counter(c.Name); !ok || m.Kind != "loss" {
+			continue
+		}
+		n++
+		if !slices.Contains(names, c.Name) {
+			names = append(names, c.Name)
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	text := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		text += " …"
+	}
+	return []record.Blind{{
+		What: fmt.Sprintf("how much counters of loss grew that were reset meanwhile (%d: %s)", n, text),
+		Why:  "they went back, or a part of them is gone: it may be more than is shown",
+	}}
 }
 
 // LoadCounters is Load with nothing but the catalogue of counters.

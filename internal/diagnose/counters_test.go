@@ -78,6 +78,16 @@ func namesAt(stations []record.StationCounters) (list []string) {
 	return list
 }
 
+// chosen are devices that counters are of.
+func chosen(t *testing.T, cs []record.Counter, names ...string) *diagnose.Devices {
+	t.Helper()
+	d := diagnose.NewDevices(names)
+	if missing := d.Find(cs); missing != nil {
+		t.Fatalf("no %v", missing)
+	}
+	return d
+}
+
 var second = diagnose.CounterOptions{Interval: time.Second}
 
 // Every station is there, in the order of the way, however little is known.
@@ -224,7 +234,7 @@ func TestWhatIsShown(t *testing.T) {
 			"driver-tx link.tx_dropped queue tx-1 1", "driver-tx link.tx_dropped queue tx-0 0",
 			"remote Tcp.RetransSegs  3", "unknown New.Thing  1", "unknown New.Old  0",
 		}, 4},
-		{"of a device", diagnose.CounterOptions{Interval: time.Second, Interfaces: []string{"eth1"}}, []string{
+		{"of a device", diagnose.CounterOptions{Interval: time.Second, Devices: chosen(t, cs, "eth1")}, []string{
 			"driver-tx link.tx_dropped queue tx-1 1",
 		}, 15},
 	} {
@@ -329,6 +339,128 @@ func BenchmarkCountersByStation(b *testing.B) {
 	for b.Loop() {
 		if stations, _ := diagnose.CountersByStation(cs, k, second); len(stations) == 0 {
 			b.Fatal("nothing")
+		}
+	}
+}
+
+// A device stays chosen under another name, and one that is gone is missing.
+func TestDevices(t *testing.T) {
+	of := func(ns uint32, index uint32, name string) record.Counter {
+		return counted("link.rx_dropped", record.NetNS{Inode: ns}, record.Device{Index: index, Name: name}, "", 0, 1)
+	}
+	shown := func(d *diagnose.Devices, cs []record.Counter) string {
+		stations, _ := diagnose.CountersByStation(cs, stationUDP(t), diagnose.CounterOptions{Interval: time.Second, Devices: d})
+		var names []string
+		for _, c := range atStation(stations, "backlog").Counters {
+			names = append(names, fmt.Sprint(c.NetNS.Inode, ":", c.Device.Name))
+		}
+		return strings.Join(names, " ")
+	}
+	d := diagnose.NewDevices([]string{"eth0", "eth1"})
+	for _, c := range []struct {
+		name    string
+		cs      []record.Counter
+		missing []string
+		shown   string
+	}{
+		{"first", []record.Counter{of(7, 2, "eth0"), of(7, 3, "eth2"), of(8, 2, "eth2")}, []string{"eth1"}, "7:eth0"},
+		{"another name", []record.Counter{of(7, 2, "new"), of(7, 3, "eth2"), of(8, 2, "eth2")}, []string{"eth1"}, "7:new"},
+		{"others with these names", []record.Counter{of(7, 2, "new"), of(7, 3, "eth0"), of(8, 2, "eth1")}, nil, "7:eth0 7:new 8:eth1"},
+		{"gone", []record.Counter{of(7, 4, "eth2"), counted("Udp.InErrors", blue, record.Device{}, "", 0, 1)}, []string{"eth0", "eth1"}, ""},
+	} {
+		if got := d.Find(c.cs); !slices.Equal(got, c.missing) {
+			t.Errorf("%s: missing %v", c.name, got)
+		}
+		if got := shown(d, c.cs); got != c.shown {
+			t.Errorf("%s: %s", c.name, got)
+		}
+	}
+}
+
+// A station whose counters are of other devices was not looked at.
+func TestStationsOfOtherDevices(t *testing.T) {
+	cs := []record.Counter{
+		counted("link.rx_dropped", blue, eth0, "", 0, 0), counted("qdisc.drops", blue, eth1, "", 0, 5), counted("Udp.InErrors", blue, record.Device{}, "", 0, 5),
+	}
+	opt := diagnose.CounterOptions{Devices: chosen(t, cs, "eth0")}
+	stations, _ := diagnose.CountersByStation(cs, stationUDP(t), opt)
+	for s, blind := range map[record.Station]bool{"backlog": false, "qdisc": true, "socket": true} {
+		if got := atStation(stations, s); got.Blind != blind || got.Lost != 0 {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// What a counter grew by that was reset is known at least: it is shown, it is
+// none of those that did not move, and it is said.
+func TestReset(t *testing.T) {
+	k := stationUDP(t)
+	reset := func(c record.Counter) record.Counter {
+		c.Reset = true
+		return c
+	}
+	back := reset(record.Counter{Name: "qdisc.drops", NetNS: blue, Device: eth0, Before: 9000, After: 4000})
+	cs := []record.Counter{
+		back, counted("qdisc.drops", blue, eth0, "class 1:1", 0, 2000), counted("qdisc.drops", blue, eth0, "class 1:2", 0, 1500),
+		reset(counted("Udp.InErrors", blue, record.Device{}, "", 4, 0)), reset(counted("Udp.RcvbufErrors", blue, record.Device{}, "", 4, 3)),
+		reset(counted("Udp.InDatagrams", blue, record.Device{}, "", 4, 0)), reset(counted("New.Thing", blue, record.Device{}, "", 4, 0)),
+		counted("Udp.InCsumErrors", blue, record.Device{}, "", 4, 0),
+	}
+	stations, _ := diagnose.CountersByStation(cs, k, second)
+	want := []string{
+		"socket Udp.RcvbufErrors  3", "socket Udp.InErrors  0",
+		"qdisc qdisc.drops  0", "qdisc qdisc.drops > class 1:1 2000", "qdisc qdisc.drops > class 1:2 1500",
+	}
+	if d := cmp.Diff(want, namesAt(stations)); d != "" {
+		t.Error(d)
+	}
+	if q := atStation(stations, "qdisc"); q.Lost != 2000 || !q.Counters[0].Reset {
+		t.Errorf("at least what a part of it is: %+v", q)
+	}
+	if got := diagnose.SinceBoot(cs, k); len(got) != 1 || got[0].Name != "Udp.InCsumErrors" {
+		t.Errorf("did not move: %+v", got)
+	}
+	blind := diagnose.WentBack(cs, k)
+	if len(blind) != 1 || !strings.Contains(blind[0].What, "(3: qdisc.drops, Udp.InErrors, Udp.RcvbufErrors)") {
+		t.Errorf("%+v", blind)
+	}
+	if got := diagnose.WentBack(cs[7:], k); got != nil {
+		t.Errorf("%+v", got)
+	}
+	o := record.Observation{Counters: cs, Blind: []record.Blind{{What: "x", Why: "y"}}}
+	d := diagnose.Run(&o, k, diagnose.Options{})
+	if len(d.Blind) != 2 || d.Blind[1] != blind[0] || len(o.Blind) != 1 {
+		t.Errorf("a diagnosis: %+v", d.Blind)
+	}
+	// The parts are the loss that is known of a total which went back.
+	var entries []string
+	for _, e := range d.Ledger.Entries {
+		if e.Counter == "qdisc.drops" {
+			entries = append(entries, fmt.Sprint(e.Object, " ", e.Delta))
+		}
+	}
+	if d := cmp.Diff([]string{"class 1:1 2000", "class 1:2 1500"}, entries); d != "" {
+		t.Error(d)
+	}
+}
+
+// An entry whose name ends in N is for every number.
+func TestNumberedCounters(t *testing.T) {
+	k, err := diagnose.LoadCounters(knowledge.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]record.Station{
+		"IcmpMsg.InType3": "transport", "IcmpMsg.OutType255": "transport-tx", "Icmp6.InType135": "transport", "Icmp6.OutType133": "transport-tx",
+		"dev_snmp6.Icmp6InType1": "transport", "dev_snmp6.Icmp6OutType143": "transport-tx",
+	} {
+		if m, ok := k.Counter(name); !ok || m.Station != want || m.Kind != "activity" {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+	for _, name := range []string{"IcmpMsg.InType", "IcmpMsg.InTypes3", "Icmp6.InMsgs3", "3", ""} {
+		if m, ok := k.Counter(name); ok {
+			t.Errorf("%s: %+v", name, m)
 		}
 	}
 }

@@ -1,10 +1,14 @@
 package diagnose
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/whydrop/whydrop/record"
 )
+
+// SoundsLikeLoss says whether the name of a counter sounds like one of a loss.
+func SoundsLikeLoss(name string) bool { return soundsLikeLoss(name) }
 
 // RunCase runs a case file and its near misses.
 func (k *Knowledge) RunCase(text []byte) error {
@@ -34,4 +38,37 @@ func (k *Knowledge) Raised() map[string]Placed {
 		out[name] = p
 	}
 	return out
+}
+
+// Unrelated are the pairs of counters of which each drop of a reason raises the
+// first and may raise the second, and that are not known to count the same.
+func (k *Knowledge) Unrelated() []string {
+	seen := map[string]bool{}
+	for a, ra := range k.raised {
+		for b, rb := range k.raised {
+			if a != b && !(k.related[a] != nil && k.related[a].same[b]) && ra.meetsToo(rb) {
+				seen[a+" "+b] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func (r *raised) meetsToo(o *raised) bool {
+	if r.Family != 0 && o.Family != 0 && r.Family != o.Family || !common(r.protocols, o.protocols) {
+		return false
+	}
+	for _, x := range r.By {
+		for _, y := range o.By {
+			if x.Relation == relationExactly && y.Relation == relationAtMost && common(x.Reasons, y.Reasons) && common(x.Symbols, y.Symbols) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// common says whether two conditions can hold at once; none holds for all.
+func common[T comparable](a, b []T) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(x T) bool { return slices.Contains(b, x) })
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -99,24 +100,33 @@ func unknownf(format string, args ...any) error {
 // library (about one an element): knowledge of a user may be wrong.
 const memoryBudget = 100_000
 
-// expression is a compiled expression with its text.
+// expression is an expression with its text. It is compiled when that is first
+// needed: of all that the knowledge base has, a diagnosis needs few.
 type expression struct {
 	text    string
-	program *vm.Program
+	program func() (*vm.Program, error)
 }
 
-// compile checks text against env; kind is expr.AsBool or expr.AsInt64 or nil
-// for any type.
-func compile(text string, env any, kind expr.Option) (*expression, error) {
-	options := []expr.Option{expr.Env(env), expr.MaxNodes(1000)}
-	if kind != nil {
-		options = append(options, kind)
-	}
-	p, err := expr.Compile(text, options...)
-	if err != nil {
-		return nil, fmt.Errorf("expression %q: %w", text, oneLine(err))
-	}
-	return &expression{text: text, program: p}, nil
+// newExpression makes an expression that names what env has; kind is
+// expr.AsBool or expr.AsInt64 or nil for any type.
+func newExpression(text string, env any, kind expr.Option) *expression {
+	return &expression{text: text, program: sync.OnceValues(func() (*vm.Program, error) {
+		options := []expr.Option{expr.Env(env), expr.MaxNodes(1000)}
+		if kind != nil {
+			options = append(options, kind)
+		}
+		p, err := expr.Compile(text, options...)
+		if err != nil {
+			return nil, fmt.Errorf("expression %q: %w", text, oneLine(err))
+		}
+		return p, nil
+	})}
+}
+
+// check compiles e, if nobody has yet.
+func (e *expression) check() error {
+	_, err := e.program()
+	return err
 }
 
 // oneLine keeps the first line of the library's errors: the others draw an
@@ -128,8 +138,12 @@ func oneLine(err error) error {
 
 // run evaluates e. What cannot be evaluated is not known.
 func (e *expression) run(env any) (any, error) {
+	program, err := e.program()
+	if err != nil {
+		return nil, unknownf("%v", err)
+	}
 	m := vm.VM{MemoryBudget: memoryBudget}
-	v, err := m.Run(e.program, env)
+	v, err := m.Run(program, env)
 	if err == nil {
 		return v, nil
 	}
@@ -177,8 +191,12 @@ func toFloat(v any) (float64, bool) {
 // calls are the calls of functions with a constant first argument in e, as
 // function and argument.
 func (e *expression) calls() [][2]string {
+	program, err := e.program()
+	if err != nil {
+		return nil
+	}
 	c := new(callVisitor)
-	node := e.program.Node()
+	node := program.Node()
 	ast.Walk(&node, c)
 	return c.found
 }
@@ -224,14 +242,23 @@ func parseTemplate(text string) (*template, error) {
 		if !closed {
 			return nil, fmt.Errorf("template %q: ${ without }", text)
 		}
-		e, err := compile(code, scope{}, nil)
-		if err != nil {
-			return nil, fmt.Errorf("template %q: %w", text, err)
-		}
-		t.parts = append(t.parts, part{value: e})
+		t.parts = append(t.parts, part{value: newExpression(code, scope{}, nil)})
 		rest = tail
 	}
 	return t, nil
+}
+
+// check compiles the expressions.
+func (t *template) check() error {
+	for _, p := range t.parts {
+		if p.value == nil {
+			continue
+		}
+		if err := p.value.check(); err != nil {
+			return fmt.Errorf("template %q: %w", t.text, err)
+		}
+	}
+	return nil
 }
 
 // cutBrace splits s at the brace that closes the expression it begins with.

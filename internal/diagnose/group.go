@@ -28,18 +28,36 @@ type group struct {
 	counts    []int        // their places in matcher.counts
 	drops     uint64
 	direction record.Direction
-	locations tally
-	devices   tally
-	netns     tally
+	locations map[codePlace]uint64
+	devices   map[deviceIn]uint64
 	inodes    tally
 	stacks    tally
 	flows     map[record.Flow]uint64
 	samples   uint64
 }
 
+// codePlace is where in the kernel, or that it was in hardware.
+type codePlace struct {
+	location record.Location
+	hardware bool
+}
+
+func (p codePlace) String() string {
+	if p.hardware {
+		return hardwarePlace
+	}
+	return p.location.String()
+}
+
+// deviceIn is a device with its namespace.
+type deviceIn struct {
+	device record.Device
+	netns  record.NetNS
+}
+
 func newGroup() *group {
 	return &group{
-		locations: tally{}, devices: tally{}, netns: tally{}, inodes: tally{}, stacks: tally{},
+		locations: map[codePlace]uint64{}, devices: map[deviceIn]uint64{}, inodes: tally{}, stacks: tally{},
 		flows: map[record.Flow]uint64{},
 	}
 }
@@ -57,10 +75,13 @@ func groups(counts []record.Count, rest []remains) []*group {
 	byKey := map[groupKey]*group{}
 	var out []*group
 	for _, r := range rest {
-		c := counts[r.count]
+		c := &counts[r.count]
 		key := groupKey{
 			reason: c.Reason.Name, subsystem: c.Reason.Subsystem,
 			symbol: symbolOrAddress(c.Location), Verdict: r.verdict,
+		}
+		if c.Hardware() {
+			key.symbol = hardwarePlace
 		}
 		g, ok := byKey[key]
 		if !ok {
@@ -70,8 +91,7 @@ func groups(counts []record.Count, rest []remains) []*group {
 			out = append(out, g)
 		}
 		g.counts = append(g.counts, r.count)
-		c.Drops = r.drops
-		g.add(c)
+		g.add(c, r.drops)
 		for _, d := range r.samples {
 			g.addSample(d)
 		}
@@ -90,16 +110,16 @@ type nameKey struct{ netns, index uint32 }
 
 func learnNames(o *record.Observation) deviceNames {
 	n := deviceNames{}
-	for _, c := range o.Counts {
-		n.learn(c.Key)
+	for i := range o.Counts {
+		n.learn(&o.Counts[i].Key)
 	}
 	for i := range o.Samples {
-		n.learn(o.Samples[i].Key)
+		n.learn(&o.Samples[i].Key)
 	}
 	return n
 }
 
-func (n deviceNames) learn(k record.Key) {
+func (n deviceNames) learn(k *record.Key) {
 	d := nameKey{k.NetNS.Inode, k.Device.Index}
 	switch old, ok := n[d]; {
 	case k.Device.Name == "":
@@ -110,13 +130,17 @@ func (n deviceNames) learn(k record.Key) {
 	}
 }
 
-// fill gives k the device name that it lacks.
-func (n deviceNames) fill(k record.Key) record.Key {
+// fill gives k the device name that it lacks, and says whether it did.
+func (n deviceNames) fill(k *record.Key) bool {
 	if k.Device.Name == "" {
 		k.Device.Name = n[nameKey{k.NetNS.Inode, k.Device.Index}]
+		return k.Device.Name != ""
 	}
-	return k
+	return false
 }
+
+// hardwarePlace is the place of drops that are in no code of the kernel.
+const hardwarePlace = "hardware"
 
 func symbolOrAddress(l record.Location) string {
 	if s := baseSymbol(l.Symbol); s != "" {
@@ -136,12 +160,19 @@ func compareGroups(a, b *group) int {
 	)
 }
 
-func (g *group) add(c record.Count) {
-	g.drops += c.Drops
+// add takes drops of a count.
+func (g *group) add(c *record.Count, drops uint64) {
+	g.drops += drops
 	g.direction = mergeDirections(g.direction, c.Direction)
-	g.locations.add(c.Location.String(), c.Drops)
-	g.devices.add(deviceLabel(c.Device, c.NetNS), c.Drops)
-	g.netns.add(netnsLabel(c.NetNS), c.Drops)
+	g.locations[codePlace{c.Location, c.Hardware()}] += drops
+	g.devices[deviceIn{c.Device, c.NetNS}] += drops
+}
+
+// where fills in where the drops were.
+func (g *group) where(f *record.Finding) {
+	f.Locations = labelled(g.locations, codePlace.String).ranked()
+	f.Devices = labelled(g.devices, func(d deviceIn) string { return deviceLabel(d.device, d.netns) }).ranked()
+	f.NetNS = labelled(g.devices, func(d deviceIn) string { return netnsLabel(d.netns) }).ranked()
 }
 
 func (g *group) addSample(d *record.Drop) {
@@ -202,7 +233,7 @@ func netnsLabel(ns record.NetNS) string {
 }
 
 // notKnown is the finding of drops that no cause explains.
-func (g *group) notKnown(w record.Window) record.Finding {
+func (g *group) notKnown(w record.Window, monitored bool) record.Finding {
 	f := record.Finding{
 		Cause:      record.CauseNotKnown,
 		Class:      g.key.Class,
@@ -213,17 +244,15 @@ func (g *group) notKnown(w record.Window) record.Finding {
 		LostBy:     "drops",
 		Confidence: record.ConfidencePossible,
 		Reasons:    []string{},
-		Locations:  g.locations.ranked(),
-		Devices:    g.devices.ranked(),
-		NetNS:      g.netns.ranked(),
 		Owners:     []string{},
 		Flows:      g.topFlows(),
-		Evidence:   []record.Evidence{dropEvidence(g.reason, g.key.symbol, g.drops)},
+		Evidence:   []record.Evidence{dropEvidence(g.reason, g.key.symbol, g.drops, monitored)},
 		Remedy:     []record.Remedy{},
 		Verify:     []string{},
 		Unchecked:  []string{},
 		Next:       []string{},
 	}
+	g.where(&f)
 	if g.key.reason != "" {
 		f.Reasons = append(f.Reasons, g.key.reason)
 	}
@@ -239,13 +268,25 @@ func (g *group) notKnown(w record.Window) record.Finding {
 }
 
 // dropEvidence quotes an exact count and a command of another program that
-// counts the same.
-func dropEvidence(r record.Reason, symbol string, drops uint64) record.Evidence {
+// counts the same. monitored says that the drop monitor saw them.
+func dropEvidence(r record.Reason, symbol string, drops uint64, monitored bool) record.Evidence {
+	if r.Subsystem == record.SubsystemDevlink {
+		return record.Evidence{
+			Kind: "drop", Name: r.Name, Value: strconv.FormatUint(drops, 10),
+			Source: "devlink trap", Command: "devlink -s trap show", Supports: true,
+		}
+	}
 	name, filter := symbol, ""
 	if r.Name != "" {
 		name = r.Name + "@" + name
 		if r.Value != 0 {
 			filter = fmt.Sprintf("/args->reason == %d/ ", r.Value)
+		}
+	}
+	if monitored {
+		return record.Evidence{
+			Kind: "drop", Name: name, Value: strconv.FormatUint(drops, 10),
+			Source: "NET_DM", Command: "dropwatch -l kas   # then: start", Supports: true,
 		}
 	}
 	return record.Evidence{
@@ -281,6 +322,15 @@ func (t tally) add(label string, n uint64) {
 	if label != "" {
 		t[label] += n
 	}
+}
+
+// labelled counts what is counted in counts by its label.
+func labelled[K comparable](counts map[K]uint64, label func(K) string) tally {
+	t := tally{}
+	for k, n := range counts {
+		t.add(label(k), n)
+	}
+	return t
 }
 
 // ranked returns the labels, the most frequent first. It is never nil.

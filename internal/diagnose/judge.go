@@ -47,7 +47,9 @@ func (m *matcher) onDevice(c *Cause, ns record.NetNS) bool {
 	})
 }
 
-// excluded says whether a condition that the cause needs does not hold.
+// excluded says whether a condition that the cause needs does not hold. Where the
+// source does not tell enough to look at it, one that is not known counts as that
+// for causes that are hidden: no loss may be hidden by what was not looked at.
 func (m *matcher) excluded(in *instance) bool {
 	s := m.scope(in, in.total)
 	for i := range in.cause.Evidence {
@@ -55,7 +57,11 @@ func (m *matcher) excluded(in *instance) bool {
 		if it.Role != roleNeeds {
 			continue
 		}
-		if j := m.weigh(it, in, s); j.state == speaksAgainst {
+		switch j := m.weigh(it, in, s); {
+		case j.state == speaksAgainst:
+			return true
+		case j.state == notKnown && m.b.placeless && !in.cause.Class.Shown():
+			in.unsure = true
 			return true
 		}
 	}
@@ -203,20 +209,31 @@ func (m *matcher) finding(in *instance) (record.Finding, bool) {
 // describe fills in where the drops were and whose they are.
 func (m *matcher) describe(f *record.Finding, in *instance) {
 	g := newGroup()
+	var order []*kind
+	drops := map[*kind]uint64{}
 	for _, p := range in.portions {
-		c := m.counts[p.portion.count]
-		c.Drops = p.drops
-		g.add(c)
-		if name := c.Reason.Name; name != "" && !slices.Contains(f.Reasons, name) {
+		c := &m.counts[p.portion.count]
+		g.add(c, p.drops)
+		d := m.kinds[p.portion.count]
+		if drops[d] == 0 {
+			order = append(order, d)
+		}
+		drops[d] += p.drops
+	}
+	for _, d := range order {
+		if name := d.of.reason.Name; name != "" && !slices.Contains(f.Reasons, name) {
 			f.Reasons = append(f.Reasons, name)
 		}
-		f.Evidence = addDropEvidence(f.Evidence, c)
+		f.Evidence = m.addDropEvidence(f.Evidence, d, drops[d])
+	}
+	if e, ok := m.where(in); ok {
+		f.Evidence = append(f.Evidence, e)
 	}
 	for _, d := range in.samples {
 		g.addSample(d)
 	}
-	f.Locations, f.Devices, f.Flows = g.locations.ranked(), g.devices.ranked(), g.topFlows()
-	f.NetNS = g.netns.ranked()
+	g.where(f)
+	f.Flows = g.topFlows()
 	if label := netnsLabel(in.place.ns); len(f.NetNS) == 0 && label != "" {
 		f.NetNS = []string{label}
 	}
@@ -240,14 +257,14 @@ func (m *matcher) owners(in *instance, g *group) []string {
 }
 
 // addDropEvidence quotes an exact count, once for each reason and function.
-func addDropEvidence(es []record.Evidence, c record.Count) []record.Evidence {
-	e := dropEvidence(c.Reason, symbolOrAddress(c.Location), c.Drops)
+func (m *matcher) addDropEvidence(es []record.Evidence, d *kind, drops uint64) []record.Evidence {
+	e := dropEvidence(d.of.reason, symbolOrAddress(d.of.location), drops, m.b.placeless)
 	i := slices.IndexFunc(es, func(o record.Evidence) bool { return o.Name == e.Name })
 	if i < 0 {
 		return append(es, e)
 	}
 	if n, err := strconv.ParseUint(es[i].Value, 10, 64); err == nil {
-		es[i].Value = utoa(n + c.Drops)
+		es[i].Value = utoa(n + drops)
 	}
 	return es
 }

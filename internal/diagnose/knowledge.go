@@ -12,6 +12,7 @@ package diagnose
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
@@ -79,6 +81,8 @@ type Knowledge struct {
 	patterns map[siteOf][]patternOf
 	// counters by name; stations' hints.
 	counters map[string]CounterMeaning
+	// noLoss are the counters that are part of one and no loss.
+	noLoss map[string][]string
 	// drivers knows those that only a pattern is known of.
 	drivers counterPatterns
 	// raised are the drops that raise counters, raisings the same by what drops
@@ -86,25 +90,35 @@ type Knowledge struct {
 	raised   map[string]*raised
 	raisings map[siteOf][]raisingOf
 	related  map[string]*kinship
-	next     map[record.Station][]string
-	layers   map[string]Layer
+	// kinded are the counters that only devices of some kinds raise.
+	kinded map[string]bool
+	next   map[record.Station][]string
+	layers map[string]Layer
 }
 
 // Load reads reasons, locations, causes, counters and stations of fsys (knowledge.FS, or a
 // directory of the same form) and checks them. An error names the file and
 // the entry; a base that is only partly good is refused as a whole.
-func Load(fsys fs.FS) (*Knowledge, error) {
+func Load(fsys fs.FS) (*Knowledge, error) { return load(fsys, fresh) }
+
+// LoadAccepted is Load for a base that Load has accepted before, as that which
+// the program is built with: it takes half the time, because it does not look
+// into expressions before they are needed. What a wrong one asks for is not
+// known.
+func LoadAccepted(fsys fs.FS) (*Knowledge, error) { return load(fsys, accepted) }
+
+func load(fsys fs.FS, how trust) (*Knowledge, error) {
 	k, err := LoadTriage(fsys)
 	if err != nil {
 		return nil, err
 	}
-	if err := loadCauses(fsys, k); err != nil {
+	if err := loadCauses(fsys, k, how); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	if err := loadCatalogue(fsys, k); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
-	if err := loadRaised(fsys, k); err != nil {
+	if err := loadRaised(fsys, k, how); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	return k, nil
@@ -128,19 +142,20 @@ func loadReasons(fsys fs.FS, k *Knowledge) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		var f struct {
-			Reasons map[string]meaning `yaml:"reasons"`
-		}
-		if err := decodeStrict(fsys, name, &f); err != nil {
-			return err
-		}
+	type file struct {
+		Reasons map[string]meaning `yaml:"reasons"`
+	}
+	list, err := decodeEach[file](fsys, files)
+	if err != nil {
+		return err
+	}
+	for i, f := range list {
 		for reason, m := range f.Reasons {
 			if _, ok := k.reasons[reason]; ok {
-				return fmt.Errorf("%s: reason %s is described twice", name, reason)
+				return fmt.Errorf("%s: reason %s is described twice", files[i], reason)
 			}
 			if err := checkReason(reason, m); err != nil {
-				return fmt.Errorf("%s: reason %s: %w", name, reason, err)
+				return fmt.Errorf("%s: reason %s: %w", files[i], reason, err)
 			}
 			k.reasons[reason] = m
 		}
@@ -153,24 +168,25 @@ func loadRules(fsys fs.FS, k *Knowledge) error {
 	if err != nil {
 		return err
 	}
+	type file struct {
+		Rules []rule `yaml:"rules"`
+	}
+	list, err := decodeEach[file](fsys, files)
+	if err != nil {
+		return err
+	}
 	seen := map[string]bool{}
-	for _, name := range files {
-		var f struct {
-			Rules []rule `yaml:"rules"`
-		}
-		if err := decodeStrict(fsys, name, &f); err != nil {
-			return err
-		}
+	for n, f := range list {
 		for i, r := range f.Rules {
 			if r.ID == "" {
-				return fmt.Errorf("%s: rule %d has no id", name, i+1)
+				return fmt.Errorf("%s: rule %d has no id", files[n], i+1)
 			}
 			if seen[r.ID] {
-				return fmt.Errorf("%s: rule %s is there twice", name, r.ID)
+				return fmt.Errorf("%s: rule %s is there twice", files[n], r.ID)
 			}
 			seen[r.ID] = true
 			if err := checkRule(r); err != nil {
-				return fmt.Errorf("%s: rule %s: %w", name, r.ID, err)
+				return fmt.Errorf("%s: rule %s: %w", files[n], r.ID, err)
 			}
 			k.rules = append(k.rules, r)
 		}
@@ -201,6 +217,21 @@ func yamlFiles(fsys fs.FS, dir string) ([]string, error) {
 	return files, nil
 }
 
+// decodeEach is decodeStrict for many files, several at a time. The error is
+// that of the first file that is not good.
+func decodeEach[T any](fsys fs.FS, names []string) ([]*T, error) {
+	out, errs := make([]*T, len(names)), make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() {
+			out[i] = new(T)
+			errs[i] = decodeStrict(fsys, name, out[i])
+		})
+	}
+	wg.Wait()
+	return out, cmp.Or(errs...)
+}
+
 // decodeStrict reads one YAML document and refuses fields that v lacks.
 func decodeStrict(fsys fs.FS, name string, v any) error {
 	b, err := fs.ReadFile(fsys, name)
@@ -218,10 +249,10 @@ func decodeStrict(fsys fs.FS, name string, v any) error {
 	return nil
 }
 
-// The shapes of names: reasons are enumerators, symbols are functions and may
-// end in a star.
+// The shapes of names: reasons are enumerators, or devlink traps in lower case;
+// symbols are functions and may end in a star.
 var (
-	reasonShape = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	reasonShape = regexp.MustCompile(`^([A-Z][A-Z0-9_]*|[a-z][a-z0-9_]*)$`)
 	symbolShape = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
 )
 

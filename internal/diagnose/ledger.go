@@ -24,10 +24,15 @@ type ledgerLine struct {
 	exact, least, most uint64
 	uses               []int // the counts of these drops
 	why                []string
+	// spared of the delta are no loss: other counters say so.
+	spared uint64
 	// rest is what the drops leave of the delta, alone the part of it that no
 	// more precise counter has.
 	rest, alone uint64
 	findings    []*result // that account for it
+	// kind is that of its device, as base.kindOf gives it.
+	kind      string
+	kindKnown bool
 }
 
 // spot is where a counter counts: a namespace, or 0 for the host, and a device,
@@ -49,9 +54,7 @@ type doubt struct {
 	lines  []*ledgerLine
 	count  int
 	weight int
-	// elsewhere: not on the drop's own device.
-	elsewhere bool
-	why       string
+	why    string
 }
 
 // quoteKey is a counter, and the label of a namespace or "" for all.
@@ -86,6 +89,9 @@ type ledger struct {
 	// device and delta.
 	equal map[twinKey][]*ledgerLine
 	moved map[movedKey][]*ledgerLine
+	// hidden and filtered are what is left of the drops that could not be
+	// looked at, or were not asked for: each may be in one counter.
+	hidden, filtered uint64
 	// owners are the findings of each count, names the counters that each
 	// quotes, quoting the findings by what they quote.
 	owners  map[int][]*result
@@ -103,6 +109,7 @@ func (m *matcher) ledger(all []result) *ledger {
 		equal: map[twinKey][]*ledgerLine{}, moved: map[movedKey][]*ledgerLine{}, quoting: map[quoteKey][]*result{},
 		overlapped: map[string][]string{},
 	}
+	l.hidden, l.filtered = unseenDrops(&m.b.o.Accounting), m.b.o.Accounting.DropsFiltered
 	l.collect()
 	l.accounts(all)
 	if len(l.lines) == 0 {
@@ -142,6 +149,10 @@ func (l *ledger) collect() {
 		if x.kin == nil {
 			x.kin = &kinship{}
 		}
+		if c.Device.Index != 0 {
+			x.kind, x.kindKnown = l.m.b.kindOf(c.NetNS, c.Device)
+		}
+		x.spared = min(l.m.spared(c), c.Delta)
 		l.lines = append(l.lines, x)
 	}
 	slices.SortStableFunc(l.lines, compareLedgerLines)
@@ -167,7 +178,8 @@ func (l *ledger) collect() {
 	}
 }
 
-// totals are the counters that have a total beside parts that moved.
+// totals are the counters that have a total beside parts that moved. One that
+// did not move itself, because it was reset, tells nothing of them.
 func totals(cs []record.Counter) map[spot]bool {
 	parts, whole := map[spot]bool{}, map[spot]bool{}
 	for i := range cs {
@@ -179,7 +191,7 @@ func totals(cs []record.Counter) map[spot]bool {
 		return whole
 	}
 	for i := range cs {
-		if c := &cs[i]; c.Object == "" && parts[spotOf(c)] {
+		if c := &cs[i]; c.Object == "" && c.Delta > 0 && parts[spotOf(c)] {
 			whole[spotOf(c)] = true
 		}
 	}
@@ -263,16 +275,34 @@ func quoted(f record.Finding, c *Cause) []string {
 // give hands each drop to the counters that it raises for certain, and notes
 // which others it may raise.
 func (l *ledger) give() {
+	sought := map[*kind]bool{}
+	var found []candidateRaising
 	for i := range l.m.counts {
-		c := &l.m.counts[i]
+		c, d := &l.m.counts[i], l.m.kinds[i]
 		if c.Drops == 0 {
 			continue
 		}
-		d := describe(c.Key, nil, nil)
-		for _, r := range l.raisings(c.Key, d) {
+		if !sought[d] {
+			sought[d], d.raisings = true, l.moving(d.drop)
+		}
+		found = d.raised(&c.Key, found[:0])
+		for _, r := range found {
 			l.place(i, r)
 		}
 	}
+}
+
+// moving are the raisings of counters that moved which can hold for d.
+func (l *ledger) moving(d drop) []raisingOf {
+	var out []raisingOf
+	for _, s := range d.sites() {
+		for _, r := range l.m.k.raisings[s] {
+			if len(l.byName[r.counter]) > 0 && r.holdsKey(d) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
 }
 
 // candidateRaising is a raising whose conditions a count meets.
@@ -281,47 +311,77 @@ type candidateRaising struct {
 	certainty certainty
 }
 
-// raisings are those that hold for drops with a key: one for each counter that
-// moved, the most certain.
-func (l *ledger) raisings(key record.Key, d drop) []candidateRaising {
-	var out []candidateRaising
-	for _, s := range d.sites() {
-		for _, r := range l.m.k.raisings[s] {
-			if len(l.byName[r.counter]) == 0 {
-				continue
-			}
-			how := r.meets(key, d)
-			if how == no {
-				continue
-			}
-			i := slices.IndexFunc(out, func(o candidateRaising) bool { return o.counter == r.counter })
-			switch {
-			case i < 0:
-				out = append(out, candidateRaising{r, how})
-			case how > out[i].certainty || how == out[i].certainty && r.weight() > out[i].weight():
-				out[i] = candidateRaising{r, how}
-			}
+// raised adds to out the raisings that hold for drops with a key: one for each
+// counter that moved, the most certain.
+func (d *kind) raised(key *record.Key, out []candidateRaising) []candidateRaising {
+	for _, r := range d.raisings {
+		how := r.meets(key)
+		if how == no {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o candidateRaising) bool { return o.counter == r.counter })
+		switch {
+		case i < 0:
+			out = append(out, candidateRaising{r, how})
+		case how > out[i].certainty || how == out[i].certainty && r.weight() > out[i].weight():
+			out[i] = candidateRaising{r, how}
 		}
 	}
 	return out
 }
 
 // place gives a count to the lines of a raising's counter: to those where it
-// happened, or, where that is not known, to all of them as a doubt.
+// happened, or, where that is not known, to all of them as a doubt. Its own
+// device comes before others.
 func (l *ledger) place(count int, r candidateRaising) {
 	key := &l.m.counts[count].Key
 	ns, dev := key.NetNS.Inode, key.Device.Index
 	if ns == 0 || r.Scope == scopeHost {
-		l.offer(l.byName[r.counter], count, r, maybe)
+		l.offer(l.fitting(l.byName[r.counter], key, r), count, r, maybe)
 		return
 	}
 	l.offer(l.at[spot{r.counter, 0, 0}], count, r, r.certainty)
 	l.offer(l.at[spot{r.counter, ns, 0}], count, r, r.certainty)
-	if dev != 0 && r.Scope == "" {
-		l.offer(l.at[spot{r.counter, ns, dev}], count, r, r.certainty)
-		return
+	if dev != 0 {
+		own := l.at[spot{r.counter, ns, dev}]
+		l.offer(l.fitting(own, key, r), count, r, r.certainty)
+		if r.Scope == "" {
+			return
+		}
 	}
-	l.offer(l.inside[spot{r.counter, ns, 0}], count, r, maybe)
+	l.offer(l.fitting(l.inside[spot{r.counter, ns, 0}], key, r), count, r, maybe)
+}
+
+// fitting are the lines whose devices a drop with the key may have been
+// counted by.
+func (l *ledger) fitting(lines []*ledgerLine, key *record.Key, r candidateRaising) []*ledgerLine {
+	if (key.Device.Index == 0 || key.NetNS.Inode == 0) && len(r.Kinds) == 0 {
+		return lines
+	}
+	var out []*ledgerLine
+	for _, x := range lines {
+		if l.fits(x, key, r) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func (l *ledger) fits(x *ledgerLine, key *record.Key, r candidateRaising) bool {
+	if x.Device.Index == 0 {
+		return true
+	}
+	// Without its namespace the device is that by which the packet came in, in
+	// whichever namespace that was.
+	ns, dev := key.NetNS.Inode, key.Device.Index
+	own := ns != 0 && ns == x.NetNS.Inode && dev == x.Device.Index
+	switch {
+	case own && r.Scope == scopeHost, !own && ns != 0 && dev != 0 && r.Scope == "":
+		return false
+	case len(r.Kinds) == 0:
+		return true
+	}
+	return x.kindKnown && slices.Contains(r.Kinds, x.kind) || !x.kindKnown && own
 }
 
 // offer gives a count to lines, for certain or as a doubt. A part of something
@@ -331,12 +391,7 @@ func (l *ledger) offer(lines []*ledgerLine, count int, r candidateRaising, how c
 		return
 	}
 	if how == maybe || lines[0].Object != "" {
-		d := doubt{lines, count, 2 * r.weight(), r.Scope == scopeHost, r.Why}
-		// Before all others has it who is quoted by the finding of the drops.
-		if slices.ContainsFunc(l.owners[count], func(f *result) bool { return slices.Contains(l.names[f], r.counter) }) {
-			d.weight++
-		}
-		l.doubts = append(l.doubts, d)
+		l.doubts = append(l.doubts, doubt{lines, count, l.weightOf(lines[0], count, r), r.Why})
 		return
 	}
 	n := l.m.counts[count].Drops
@@ -348,6 +403,20 @@ func (l *ledger) offer(lines []*ledgerLine, count int, r candidateRaising, how c
 		}
 		l.take(x, count, n, r.Why)
 	}
+}
+
+// weightOf orders doubts: by how much the raising says of the drop, then who is
+// quoted by the finding of the drops, then the drop's own device.
+func (l *ledger) weightOf(x *ledgerLine, count int, r candidateRaising) int {
+	w := 4 * r.weight()
+	if slices.ContainsFunc(l.owners[count], func(f *result) bool { return slices.Contains(l.names[f], r.counter) }) {
+		w += 2
+	}
+	key := &l.m.counts[count].Key
+	if x.Device.Index != 0 && x.Device.Index == key.Device.Index && x.NetNS.Inode == key.NetNS.Inode {
+		w++
+	}
+	return w
 }
 
 func (l *ledger) take(x *ledgerLine, count int, n uint64, why string) {
@@ -363,12 +432,8 @@ func (l *ledger) doubtful() {
 	slices.SortStableFunc(l.doubts, func(a, b doubt) int { return cmp.Compare(b.weight, a.weight) })
 	for _, d := range l.doubts {
 		left := uint64(math.MaxUint64) // not known yet; the same for all of a counter
-		key := &l.m.counts[d.count].Key
 		for _, x := range d.lines {
-			if d.elsewhere && x.Device.Index != 0 && x.Device.Index == key.Device.Index && x.NetNS.Inode == key.NetNS.Inode {
-				continue
-			}
-			has := x.exact + x.least + x.most
+			has := x.exact + x.least + x.most + x.spared
 			if has >= x.Delta {
 				continue
 			}
@@ -397,8 +462,13 @@ func (l *ledger) left(count int, x *ledgerLine) uint64 {
 	return n
 }
 
-// samePackets says whether two lines may count one packet.
+// samePackets says whether two lines may count one packet. On two devices they
+// can only where it goes out by one and comes in by the other.
 func samePackets(a, b *ledgerLine) bool {
+	if a.Device.Index != 0 && b.Device.Index != 0 && !opposite(a, b) &&
+		(a.NetNS.Inode != b.NetNS.Inode || a.Device.Index != b.Device.Index) {
+		return false
+	}
 	return a.kin.same[b.Counter] || b.kin.same[a.Counter] ||
 		slices.Contains(a.meaning.Overlaps, b.Counter) || slices.Contains(b.meaning.Overlaps, a.Counter)
 }

@@ -21,13 +21,16 @@ type instance struct {
 	samples      []*record.Drop
 	// excluded: a condition that it needs does not hold.
 	excluded bool
+	// unsure: it is excluded because a condition is not known.
+	unsure bool
 	// estimated: how many are its own is known from samples only.
 	estimated bool
 	// contested: some of them may be another cause's.
 	contested bool
 	// shares are what is left of the share of each pattern that has one.
 	shares map[int]*quota
-	// devices counts total by device; summary is what scope keeps of samples.
+	// devices counts total by device, where place has none; summary is what
+	// scope keeps of samples.
 	devices map[record.Device]uint64
 	summary *scope
 }
@@ -69,38 +72,51 @@ type matcher struct {
 	b         *base
 	names     deviceNames
 	counts    []record.Count // of the observation, with the names of devices
+	kinds     []*kind        // of each count
 	instances map[instanceKey]*instance
 	order     []*instance
 	portions  []*portion
-	patterns  []patternOf // kept for candidates to use again
+	// sites are the keys, without names, that the counts had in the observation;
+	// located are the counts that locate has found a place for.
+	sites   []siteKey
+	located map[int]bool
+	// rests are the counts that are what locate left of others, whole says that
+	// the one that is looked at is none of them.
+	rests map[int]bool
+	whole bool
 }
 
 type instanceKey struct {
-	id        string
+	cause     *Cause
 	ns, index uint32
 }
 
 func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 	m := &matcher{k: k, b: newBase(o), names: learnNames(o), instances: map[instanceKey]*instance{}}
-	samples := map[record.Key][]*record.Drop{}
+	m.counts = merge(o.Counts, m.names)
+	known := kinds{}
+	m.locate(known)
+	samples := map[siteKey][]*record.Drop{}
 	for i := range o.Samples {
-		s := site(o.Samples[i].Key)
+		key := &o.Samples[i].Key
+		s := known.of(key, k).site(key)
 		samples[s] = append(samples[s], &o.Samples[i])
 	}
-	m.counts = merge(o.Counts, m.names)
-	for _, i := range inOrder(m.counts) {
-		k := site(m.counts[i].Key)
+	known.rank()
+	m.portions = make([]*portion, 0, len(m.counts))
+	for _, i := range inOrder(m.counts, m.kinds) {
+		k := m.sites[i]
 		found, ok := samples[k]
 		m.split(i, found)
 		if ok {
-			delete(samples, k) // the greatest of two that differ in a namespace's name
+			delete(samples, k) // the greatest of those that differ in what is not in it
 		}
 	}
 	for _, p := range m.portions {
 		dev := m.counts[p.count].Device
 		for _, c := range p.candidates {
 			c.total += p.drops
-			c.devices[dev] += p.drops
+			c.on(dev, p.drops)
 			c.instance.samples = append(c.instance.samples, p.samples...)
 		}
 	}
@@ -108,95 +124,54 @@ func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 	return m
 }
 
-// merge adds up counts that differ only in a device's name that was not known
-// yet.
-func merge(counts []record.Count, names deviceNames) []record.Count {
-	out := make([]record.Count, len(counts))
-	changed := false
-	for i, c := range counts {
-		key := names.fill(c.Key)
-		changed = changed || key.Device.Name != c.Device.Name
-		c.Key = key
-		out[i] = c
-	}
-	if !changed {
-		return out // no two can have become one
-	}
-	counts, out = out, make([]record.Count, 0, len(counts))
-	at := make(map[record.Key]int, len(counts))
-	for _, c := range counts {
-		i, ok := at[c.Key]
-		if !ok {
-			at[c.Key] = len(out)
-			out = append(out, c)
-			continue
-		}
-		out[i].Drops += c.Drops
-		out[i].Bytes += c.Bytes
-	}
-	return out
-}
-
-// inOrder are the places of counts in an order that does not depend on theirs:
-// shares are used up in it.
-func inOrder(counts []record.Count) []int {
-	out := make([]int, len(counts))
-	for i := range out {
-		out[i] = i
-	}
-	slices.SortFunc(out, func(i, j int) int {
-		a, b := &counts[i], &counts[j]
-		if a.Drops != b.Drops {
-			return cmp.Compare(b.Drops, a.Drops)
-		}
-		if a.Reason.Name != b.Reason.Name || a.Location.Symbol != b.Location.Symbol {
-			return cmp.Or(strings.Compare(a.Reason.Name, b.Reason.Name), strings.Compare(a.Location.Symbol, b.Location.Symbol))
-		}
-		return cmp.Or(
-			cmp.Compare(a.NetNS.Inode, b.NetNS.Inode),
-			cmp.Compare(a.Device.Index, b.Device.Index),
-			strings.Compare(a.Reason.Subsystem, b.Reason.Subsystem),
-			cmp.Compare(a.Location.Address, b.Location.Address),
-			cmp.Compare(a.Location.Offset, b.Location.Offset),
-			strings.Compare(a.Device.Name, b.Device.Name),
-			cmp.Compare(a.EtherType, b.EtherType),
-			cmp.Compare(a.IPProto, b.IPProto),
-			strings.Compare(string(a.Direction), string(b.Direction)),
-			cmp.Compare(a.Bytes, b.Bytes),
-			cmp.Compare(i, j),
-		)
-	})
-	return out
-}
-
 // instance returns the one of a cause for drops with this key.
 func (m *matcher) instance(c *Cause, ns record.NetNS, dev record.Device) *instance {
-	k := instanceKey{id: c.ID, ns: ns.Inode}
-	p := place{ns: ns}
+	k := instanceKey{cause: c, ns: ns.Inode}
+	p := place{ns: ns, anywhere: m.b.placeless && m.whole && ns.Inode == 0}
 	if c.Per == perDevice {
 		k.index, p.dev = dev.Index, dev
 	}
 	in, ok := m.instances[k]
+	if ok && !m.whole {
+		in.place.anywhere = false
+	}
 	if !ok {
-		in = &instance{cause: c, place: p, shares: map[int]*quota{}, devices: map[record.Device]uint64{}}
+		in = &instance{cause: c, place: p, shares: map[int]*quota{}}
 		m.instances[k] = in
 		m.order = append(m.order, in)
 	}
 	return in
 }
 
+// on notes drops of a device.
+func (in *instance) on(dev record.Device, drops uint64) {
+	if in.cause.Per == perDevice {
+		return
+	}
+	if in.devices == nil {
+		in.devices = map[record.Device]uint64{}
+	}
+	in.devices[dev] += drops
+}
+
 // split divides a count by what its samples show. Nearly always they show the
 // same, and the count stays whole.
 func (m *matcher) split(i int, samples []*record.Drop) {
 	c := &m.counts[i]
-	key := c.Key
-	if len(samples) == 0 {
-		m.portions = append(m.portions, &portion{count: i, drops: c.Drops, candidates: m.candidates(key, nil)})
+	m.whole = !m.rests[i]
+	if len(samples) < 2 {
+		p := &portion{count: i, drops: c.Drops, samples: samples}
+		if len(samples) == 0 {
+			p.candidates = m.candidates(i, nil)
+		} else {
+			p.candidates = m.candidates(i, samples[0])
+		}
+		m.portions = append(m.portions, p)
 		return
 	}
 	byText := map[string]*portion{}
 	for _, s := range samples {
-		found := m.candidates(key, s)
+		found := m.candidates(i, s)
 		sig := signature(found)
 		p, ok := byText[sig]
 		if !ok {
@@ -226,34 +201,63 @@ func mulDiv(a, b, c uint64) uint64 { return a/c*b + a%c*b/c }
 
 // candidates are the patterns that hold, one for each cause at most: its most
 // specific. s is nil where no sample is there; then the key must suffice.
-func (m *matcher) candidates(key record.Key, s *record.Drop) []candidate {
-	d := describe(key, nil, nil)
-	if s != nil {
-		d = describe(key, s.Stack, s.Packet)
+func (m *matcher) candidates(count int, s *record.Drop) []candidate {
+	key, d := &m.counts[count].Key, m.kinds[count]
+	var hits []hit
+	switch {
+	case s != nil:
+		hits = m.hits(d, describe(key, s.Stack, s.Packet), s)
+	case d.bare == nil:
+		d.bare = m.hits(d, d.drop, nil)
+		fallthrough
+	default:
+		hits = d.bare
 	}
-	var out []candidate
-	best := candidate{pattern: -1}
-	take := func(c *Cause) {
-		if best.pattern >= 0 {
-			best.instance = m.instance(c, key.NetNS, key.Device)
-			out = append(out, best)
-		}
-		best = candidate{pattern: -1}
+	out := make([]candidate, len(hits))
+	for i, h := range hits {
+		out[i] = candidate{m.instance(h.cause, key.NetNS, key.Device), h.pattern, h.weight}
 	}
-	found := m.k.patternsOf(d, m.patterns[:0])
-	m.patterns = found
-	for n, r := range found {
+	return out
+}
+
+// hit is the most specific pattern of a cause that holds.
+type hit struct {
+	cause           *Cause
+	pattern, weight int
+}
+
+// hits are those for drops of a kind, as d describes them. It is never nil.
+func (m *matcher) hits(of *kind, d drop, s *record.Drop) []hit {
+	out := []hit{}
+	for _, r := range of.patterns {
 		c := m.k.causes[r.cause]
-		p := &c.Patterns[r.pattern]
-		if p.holdsKey(d) && (!p.ofSample() || s != nil && p.holdsSample(d) && p.whereHolds(s)) &&
-			(best.pattern < 0 || p.weight() > best.weight) {
-			best.pattern, best.weight = r.pattern, p.weight()
-		}
-		if n == len(found)-1 || found[n+1].cause != r.cause {
-			take(c)
+		w, ok := m.holds(c, &c.Patterns[r.pattern], d, s)
+		switch last := len(out) - 1; {
+		case !ok:
+		case last < 0 || out[last].cause != c:
+			out = append(out, hit{c, r.pattern, w})
+		case w > out[last].weight:
+			out[last] = hit{c, r.pattern, w}
 		}
 	}
 	return out
+}
+
+// holds says whether a pattern of c holds, and with which weight. What only
+// samples tell of holds where one shows it. Where the source gives none, one
+// condition on them is left to the share: counters then say how many there are.
+// That must hide no loss, so it is for causes that are shown.
+func (m *matcher) holds(c *Cause, p *Pattern, d drop, s *record.Drop) (weight int, ok bool) {
+	switch {
+	case !p.holdsKey(d):
+		return 0, false
+	case !p.ofSample():
+		return p.weight(), true
+	case s != nil:
+		return p.weight(), p.holdsSample(d) && p.whereHolds(s)
+	}
+	alone := len(p.Stack) == 0 && p.Destination == ""
+	return p.conditions.weight(), alone && p.share != nil && c.Class.Shown() && m.b.unsampled
 }
 
 func (p *Pattern) whereHolds(s *record.Drop) bool {
@@ -274,32 +278,6 @@ func signature(cs []candidate) string {
 	return b.String()
 }
 
-func newSampleScope(d *record.Drop) sampleScope {
-	s := sampleScope{
-		Length: int(d.Length), EtherType: int(d.EtherType), Device: d.Device.Name,
-		GSO: int(d.GSOSegments), ICMPType: -1, ICMPCode: -1,
-	}
-	p := d.Packet
-	if p == nil {
-		return s
-	}
-	const fin, syn, rst, ack = 1, 2, 4, 16
-	s.FIN, s.SYN, s.RST, s.ACK = p.TCPFlags&fin != 0, p.TCPFlags&syn != 0, p.TCPFlags&rst != 0, p.TCPFlags&ack != 0
-	s.TTL, s.Fragment, s.Tunnel, s.Multicast = int(p.TTL), p.Fragment, p.Tunnel, multicast(p)
-	if p.ICMPType != nil && p.ICMPCode != nil {
-		s.ICMPType, s.ICMPCode = int(*p.ICMPType), int(*p.ICMPCode)
-	}
-	if len(p.VLANs) > 0 {
-		s.VLAN = int(p.VLANs[0])
-	}
-	if p.Flow.IsValid() {
-		s.Proto = record.ProtoName(p.Flow.Proto)
-		s.Src, s.SrcPort = p.Flow.Src.Addr().String(), int(p.Flow.Src.Port())
-		s.Dst, s.DstPort = p.Flow.Dst.Addr().String(), int(p.Flow.Dst.Port())
-	}
-	return s
-}
-
 // assign gives every portion's drops to the causes that can have them, and
 // leaves in portion.left what none takes.
 func (m *matcher) assign() {
@@ -318,6 +296,11 @@ func (m *matcher) assign() {
 	}
 	for _, p := range m.portions {
 		p.left = p.drops
+		if slices.ContainsFunc(p.candidates, func(c candidate) bool { return c.unsure }) {
+			for _, c := range p.candidates {
+				c.contested = true
+			}
+		}
 		p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return c.excluded })
 		slices.SortStableFunc(p.candidates, func(a, b candidate) int { return cmp.Compare(b.weight, a.weight) })
 	}
@@ -345,10 +328,10 @@ func (m *matcher) settle() {
 		if in.drops == 0 {
 			continue
 		}
-		in.samples, in.devices, in.summary = nil, map[record.Device]uint64{}, nil
+		in.samples, in.devices, in.summary = nil, nil, nil
 		for _, g := range in.portions {
 			in.samples = append(in.samples, g.portion.samples...)
-			in.devices[m.counts[g.portion.count].Device] += g.drops
+			in.on(m.counts[g.portion.count].Device, g.drops)
 		}
 	}
 }
@@ -458,6 +441,8 @@ func (c candidate) take(p *portion, n uint64) {
 	}
 	p.left -= n
 	c.drops += n
-	c.estimated = c.estimated || p.estimated
+	// Without samples it is not known whether they are what the cause is about.
+	blindly := len(p.samples) == 0 && c.cause.Patterns[c.pattern].ofSample()
+	c.estimated = c.estimated || p.estimated || blindly
 	c.instance.portions = append(c.instance.portions, given{p, n})
 }

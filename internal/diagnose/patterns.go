@@ -154,7 +154,8 @@ func (c *counterPatterns) find(name string) (CounterMeaning, bool) {
 		return m, true
 	}
 	for _, p := range c.patterns[table] {
-		if p.whole.MatchString(field) {
+		// That a name is of no loss though it sounds so must be said of the name.
+		if p.whole.MatchString(field) && !(p.Kind == "activity" && soundsLikeLoss(field)) {
 			return p.without(name), true
 		}
 	}

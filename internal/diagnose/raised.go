@@ -35,8 +35,10 @@ type raising struct {
 	conditions `yaml:",inline"`
 	Directions []record.Direction `yaml:"directions"`
 	Scope      string             `yaml:"scope"`
-	Relation   string             `yaml:"relation"`
-	Why        string             `yaml:"why"`
+	// Kinds are the kinds of devices whose counter it raises; any where empty.
+	Kinds    []string `yaml:"kinds"`
+	Relation string   `yaml:"relation"`
+	Why      string   `yaml:"why"`
 }
 
 // The relations of a counter to the drops that raise it.
@@ -93,8 +95,9 @@ const dropsFile = "counters/drops.yaml"
 
 // loadRaised reads which drops raise the counters of the catalogue. A base
 // without the file is good.
-func loadRaised(fsys fs.FS, k *Knowledge) error {
+func loadRaised(fsys fs.FS, k *Knowledge, how trust) error {
 	k.raised, k.raisings, k.related = map[string]*raised{}, map[siteOf][]raisingOf{}, map[string]*kinship{}
+	k.kinded = map[string]bool{}
 	if _, err := fs.Stat(fsys, dropsFile); err == nil {
 		var f struct {
 			Drops map[string]*raised `yaml:"drops"`
@@ -103,7 +106,7 @@ func loadRaised(fsys fs.FS, k *Knowledge) error {
 			return err
 		}
 		for name, r := range f.Drops {
-			if err := k.checkRaised(name, r); err != nil {
+			if err := k.checkRaised(name, r, how); err != nil {
 				return fmt.Errorf("%s: counter %s: %w", dropsFile, name, err)
 			}
 			k.raised[name] = r
@@ -115,12 +118,15 @@ func loadRaised(fsys fs.FS, k *Knowledge) error {
 			for _, s := range r.By[i].sites() {
 				k.raisings[s] = append(k.raisings[s], raisingOf{name, r, &r.By[i]})
 			}
+			if len(r.By[i].Kinds) > 0 {
+				k.kinded[name] = true
+			}
 		}
 	}
 	return k.relate()
 }
 
-func (k *Knowledge) checkRaised(name string, r *raised) error {
+func (k *Knowledge) checkRaised(name string, r *raised, how trust) error {
 	if _, ok := k.counters[name]; !ok {
 		return errors.New("it is in no file of counters")
 	}
@@ -153,11 +159,9 @@ func (k *Knowledge) checkRaised(name string, r *raised) error {
 	if r.Harmless == "" {
 		return errors.New("spare: nothing harmless is said")
 	}
-	var err error
-	if r.spare, err = compile(r.Spare, scope{}, nil); err != nil {
-		return fmt.Errorf("spare: %w", err)
-	}
-	return nil
+	c := compiler{trust: how}
+	r.spare = c.expression("spare", r.Spare, nil)
+	return c.err
 }
 
 func (k *Knowledge) checkRaising(r *raising) error {
@@ -179,6 +183,8 @@ func (k *Knowledge) checkRaising(r *raising) error {
 		return fmt.Errorf("unknown relation %q", r.Relation)
 	case !slices.Contains([]string{"", scopeNetNS, scopeHost}, r.Scope):
 		return fmt.Errorf("unknown scope %q", r.Scope)
+	case len(r.Kinds) > 0 && r.Relation != relationAtMost:
+		return errors.New("kinds: which device it is is known from facts only, so it can be at_most alone")
 	}
 	for _, d := range r.Directions {
 		if !slices.Contains([]record.Direction{record.DirectionRX, record.DirectionTX, record.DirectionForward, record.DirectionUnknown}, d) {
@@ -267,12 +273,9 @@ const (
 	sure
 )
 
-// meets says whether drops with the key d raise the counter. What the key does
-// not tell makes it doubtful.
-func (r *raisingOf) meets(key record.Key, d drop) certainty {
-	if !r.holdsKey(d) {
-		return no
-	}
+// meets says whether drops with a key for which holdsKey holds raise the
+// counter. What the key does not tell makes it doubtful.
+func (r *raisingOf) meets(key *record.Key) certainty {
 	c := sure
 	if r.Relation == relationAtMost {
 		c = maybe

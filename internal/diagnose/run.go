@@ -31,7 +31,7 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 		Sources:       append([]record.Source{}, o.Sources...),
 		Accounting:    o.Accounting,
 		Findings:      []record.Finding{},
-		Blind:         append([]record.Blind{}, o.Blind...),
+		Blind:         append(append([]record.Blind{}, o.Blind...), WentBack(o.Counters, k)...),
 	}
 	a := &d.Accounting
 	a.DropsExplained, a.DropsUnexplained, a.DropsHiddenBenign, a.DropsHiddenExpected = 0, 0, 0, 0
@@ -115,7 +115,7 @@ func (m *matcher) causes() []result {
 func (m *matcher) rest() []result {
 	o := m.b.o
 	could := map[int][]string{}
-	var rest []remains
+	rest := make([]remains, 0, len(m.portions))
 	for _, p := range m.portions {
 		if p.left == 0 {
 			continue
@@ -123,11 +123,11 @@ func (m *matcher) rest() []result {
 		for _, c := range p.candidates {
 			could[p.count] = append(could[p.count], c.cause.ID)
 		}
-		rest = append(rest, remains{p.count, p.left, m.k.gravest(m.counts[p.count].Key, p.samples), p.samples})
+		rest = append(rest, remains{p.count, p.left, m.gravest(p), p.samples})
 	}
 	var out []result
 	for _, g := range groups(m.counts, rest) {
-		f := g.notKnown(o.Window)
+		f := g.notKnown(o.Window, m.b.placeless)
 		f.Owners = m.owners(&instance{place: place{ns: g.space}}, g)
 		f.Next = m.k.whatNext(f, g, could)
 		out = append(out, result{f, g.drops, g.key.Known && !g.key.Class.Shown(), g.counts})
@@ -135,15 +135,15 @@ func (m *matcher) rest() []result {
 	return out
 }
 
-// gravest is the gravest verdict on samples of a key; without samples the key
-// alone decides.
-func (k *Knowledge) gravest(key record.Key, samples []*record.Drop) Verdict {
-	if len(samples) == 0 {
-		return k.Classify(key, nil)
+// gravest is the gravest verdict on the samples of a portion; without samples
+// the key alone decides.
+func (m *matcher) gravest(p *portion) Verdict {
+	if len(p.samples) == 0 {
+		return m.kinds[p.count].verdict(m.k)
 	}
-	worst := k.ClassifyDrop(samples[0])
-	for _, d := range samples[1:] {
-		if v := k.ClassifyDrop(d); compareVerdicts(v, worst) < 0 {
+	worst := m.k.ClassifyDrop(p.samples[0])
+	for _, d := range p.samples[1:] {
+		if v := m.k.ClassifyDrop(d); compareVerdicts(v, worst) < 0 {
 			worst = v
 		}
 	}

@@ -25,7 +25,7 @@ func (m *matcher) scope(in *instance, drops uint64) scope {
 		s.Rate = float64(drops) / s.Seconds
 	}
 	for _, p := range in.portions {
-		c := m.counts[p.portion.count]
+		c := &m.counts[p.portion.count]
 		s.Bytes += clamp(mulDiv(c.Bytes, p.drops, max(c.Drops, 1)))
 	}
 	return s
@@ -113,10 +113,46 @@ func (in *instance) summarise(s *scope) {
 func span(samples []*record.Drop) float64 {
 	var first, last uint64
 	for i, d := range samples {
-		if i == 0 || d.KernelTime < first {
-			first = d.KernelTime
+		at := moment(d)
+		if i == 0 || at < first {
+			first = at
 		}
-		last = max(last, d.KernelTime)
+		last = max(last, at)
 	}
 	return float64(last-first) / 1e9
+}
+
+// moment is when a drop happened, in nanoseconds of the kernel's clock, or of the
+// host's where a capture has that alone.
+func moment(d *record.Drop) uint64 {
+	if d.KernelTime == 0 && d.Time.Unix() > 0 {
+		return uint64(d.Time.UnixNano())
+	}
+	return d.KernelTime
+}
+
+func newSampleScope(d *record.Drop) sampleScope {
+	s := sampleScope{
+		Length: int(d.Length), EtherType: int(d.EtherType), Device: d.Device.Name,
+		GSO: int(d.GSOSegments), ICMPType: -1, ICMPCode: -1,
+	}
+	p := d.Packet
+	if p == nil {
+		return s
+	}
+	const fin, syn, rst, ack = 1, 2, 4, 16
+	s.FIN, s.SYN, s.RST, s.ACK = p.TCPFlags&fin != 0, p.TCPFlags&syn != 0, p.TCPFlags&rst != 0, p.TCPFlags&ack != 0
+	s.TTL, s.Fragment, s.Tunnel, s.Multicast = int(p.TTL), p.Fragment, p.Tunnel, multicast(p)
+	if p.ICMPType != nil && p.ICMPCode != nil {
+		s.ICMPType, s.ICMPCode = int(*p.ICMPType), int(*p.ICMPCode)
+	}
+	if len(p.VLANs) > 0 {
+		s.VLAN = int(p.VLANs[0])
+	}
+	if p.Flow.IsValid() {
+		s.Proto = record.ProtoName(p.Flow.Proto)
+		s.Src, s.SrcPort = p.Flow.Src.Addr().String(), int(p.Flow.Src.Port())
+		s.Dst, s.DstPort = p.Flow.Dst.Addr().String(), int(p.Flow.Dst.Port())
+	}
+	return s
 }

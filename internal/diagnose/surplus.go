@@ -3,7 +3,6 @@ package diagnose
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -28,8 +27,6 @@ func (x *ledgerLine) close(why string) {
 	x.Closed = true
 	x.because(why)
 }
-
-const whySkew = "the two are not read at the same instant"
 
 // packets says whether the line is a number of packets.
 func (x *ledgerLine) packets() bool { return inPackets(x.meaning.Unit) }
@@ -60,6 +57,11 @@ func (l *ledger) compare(x *ledgerLine) {
 			x.close(fmt.Sprintf("counters saw %.0f %% less of the time", 100*l.m.b.slack))
 		}
 	}
+	if n := min(x.rest, x.spared); n > 0 {
+		x.rest -= n
+		x.because(fmt.Sprintf("%d of them are no loss: %s", n, strings.Join(l.m.k.noLoss[x.Counter], ", ")))
+		x.Closed = x.rest == 0
+	}
 }
 
 // surplus looks for what explains counters that moved by more than the drops
@@ -78,24 +80,10 @@ func (l *ledger) surplus() {
 	done := map[*ledgerLine]bool{}
 	for _, x := range order {
 		x.ExplainedBy = l.explainedBy(x)
-		switch {
-		case x.rest == 0:
-		case !x.packets():
-			l.otherUnit(x)
-		case !l.covered(x, done):
+		if x.rest > 0 && !l.covered(x, done) {
 			l.explain(x)
 		}
 		done[x] = true
-	}
-}
-
-// otherUnit closes a line that is no number of packets, where anything else
-// tells of the same.
-func (l *ledger) otherUnit(x *ledgerLine) {
-	x.because(x.whyUnit())
-	x.Closed = x.Drops > 0 || len(x.findings) > 0 || len(l.kinOf(x)) > 0
-	if !x.Closed && x.raised != nil && x.raised.Harmless != "" && l.spare(x) >= x.rest {
-		x.close(x.raised.Harmless)
 	}
 }
 
@@ -109,10 +97,20 @@ func (l *ledger) covered(x *ledgerLine, done map[*ledgerLine]bool) bool {
 		same = l.alike(x)
 	}
 	for _, y := range same {
-		if !done[y] || y.alone == 0 {
+		if !done[y] {
 			continue
 		}
-		n += y.alone
+		if y.packets() != x.packets() {
+			if x.toldBy(y) {
+				x.close(x.whyUnit() + ", and what they lost is in " + y.Counter)
+				return true
+			}
+			continue
+		}
+		if y.alone == 0 {
+			continue
+		}
+		n = plus(n, y.alone)
 		if !slices.Contains(by, y.Counter) {
 			by = append(by, y.Counter)
 		}
@@ -123,7 +121,8 @@ func (l *ledger) covered(x *ledgerLine, done map[*ledgerLine]bool) bool {
 		}
 	}
 	// Without drops of its own it is known by those of a counter of the same.
-	if x.raised == nil || len(x.raised.By) == 0 {
+	// What a device loses has no skb that could be dropped.
+	if (x.raised == nil || len(x.raised.By) == 0) && !x.ofDevice() {
 		y, most := l.borrowed(x)
 		if most > n {
 			n, by = most, []string{y}
@@ -132,12 +131,32 @@ func (l *ledger) covered(x *ledgerLine, done map[*ledgerLine]bool) bool {
 	if n == 0 {
 		return false
 	}
-	if n >= x.rest || near(float64(x.rest), float64(n)) {
+	if n >= x.rest || x.rest-n <= l.apart(x.rest) {
 		x.close("the same packets are in " + strings.Join(by, " and "))
 		return true
 	}
 	x.rest -= n
 	return false
+}
+
+// ofDevice says that a device counts alone: what it lost was no skb yet, or no
+// longer.
+func (x *ledgerLine) ofDevice() bool { return slices.Contains(deviceStations, x.Station) }
+
+// deviceStations are where devices and their drivers count.
+var deviceStations = []record.Station{
+	record.StationNIC, record.StationRing, record.StationDriverTX, record.StationNICTX, record.StationRDMA,
+}
+
+// toldBy says whether y, which counts packets, tells of what x lost, which
+// counts events of a packet or more: y moved as often, without drops too or by
+// drops that x can have caused.
+func (x *ledgerLine) toldBy(y *ledgerLine) bool {
+	n := y.alone
+	if !x.ofDevice() {
+		n = plus(n, y.Drops)
+	}
+	return !x.packets() && n >= x.rest
 }
 
 // alien says that nothing is known of a device's counter beside others, as of
@@ -220,89 +239,6 @@ func (l *ledger) around(out []*ledgerLine, name string, x *ledgerLine) []*ledger
 func opposite(a, b *ledgerLine) bool {
 	x, y := a.meaning.Direction, b.meaning.Direction
 	return x == record.DirectionRX && y == record.DirectionTX || x == record.DirectionTX && y == record.DirectionRX
-}
-
-// explain looks for what explains the rest of x, which no other counter has.
-func (l *ledger) explain(x *ledgerLine) {
-	x.alone = x.rest
-	var rule raised
-	if x.raised != nil {
-		rule = *x.raised
-	}
-	rest := float64(x.rest)
-	switch {
-	case x.Drops > 0 && (x.rest <= 3 || rest <= 0.02*float64(x.Delta)):
-		x.alone = 0
-		x.close(whySkew)
-	case l.reckoned(x):
-		x.close(cmp.Or(rule.Silent, "its packets raise no drop event"))
-	case x.least > 0:
-		x.close("a packet can be counted more than once")
-	case rule.Harmless != "" && l.spare(x) >= x.rest:
-		x.close(rule.Harmless)
-	case l.unseen(x) >= x.rest:
-		x.close(l.whyUnseen(x))
-	case slices.ContainsFunc(x.findings, func(f *result) bool { return f.Drops >= x.rest }):
-		// A finding quotes it, though not all of it.
-	case x.Station != record.StationUnknown:
-		if !slices.Contains(x.ExplainedBy, record.CauseNotKnown) {
-			x.ExplainedBy = append(x.ExplainedBy, record.CauseNotKnown)
-		}
-		l.found = append(l.found, result{Finding: l.onlyCounted(x)})
-	}
-}
-
-// reckoned says whether findings that counters tell of have the rest.
-func (l *ledger) reckoned(x *ledgerLine) bool {
-	var n uint64
-	for _, f := range x.findings {
-		if f.LostBy == lostByCounters {
-			n += f.Drops - min(f.Drops, f.events)
-		}
-	}
-	return n > 0 && (n >= x.rest || near(float64(n), float64(x.rest)))
-}
-
-// unseen is how many of the drops that nobody could look at may have raised
-// the counter.
-func (l *ledger) unseen(x *ledgerLine) uint64 {
-	if x.raised == nil || len(x.raised.By) == 0 {
-		return 0
-	}
-	a := &l.m.b.o.Accounting
-	n := a.DropsUnattributed + a.MapFull
-	if x.NetNS.Inode == 0 || x.raised.Silent == "" {
-		n += a.DropsFiltered
-	}
-	return n
-}
-
-// spare is how much of the counter can be without any loss: all of it where
-// nothing says how much, or what says it was not read.
-func (l *ledger) spare(x *ledgerLine) uint64 {
-	e := x.raised.spare
-	if e == nil {
-		return math.MaxUint64
-	}
-	var s scope
-	l.m.b.functions(&s, place{ns: x.NetNS, dev: x.Device})
-	n, err := e.number(s)
-	if err != nil {
-		return math.MaxUint64
-	}
-	return n
-}
-
-func (l *ledger) whyUnseen(x *ledgerLine) string {
-	a := &l.m.b.o.Accounting
-	hidden := a.DropsUnattributed + a.MapFull
-	switch {
-	case hidden >= x.rest:
-		return fmt.Sprintf("%d drops could not be looked at", hidden)
-	case x.NetNS.Inode == 0:
-		return fmt.Sprintf("it counts for the whole host, and %d drops were filtered out", a.DropsFiltered)
-	}
-	return fmt.Sprintf("%d drops were filtered out", a.DropsFiltered)
 }
 
 // explainedBy are the causes of the findings that account for the line, or for

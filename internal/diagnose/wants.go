@@ -36,7 +36,48 @@ func Wants(o *record.Observation, k *Knowledge) []record.FactRequest {
 	for _, inode := range inodes(o) {
 		w.add("owner", strconv.FormatUint(inode.inode, 10), inode.ns)
 	}
+	m.wantKinds(&w)
 	return w.list
+}
+
+// wantKinds asks for the devices that drops may have been counted by, where only
+// devices of some kinds do.
+func (m *matcher) wantKinds(w *wishes) {
+	moved := map[string][]*record.Counter{}
+	for i := range m.b.o.Counters {
+		c := &m.b.o.Counters[i]
+		if c.Delta > 0 && c.Object == "" && c.Device.Name != "" && m.k.kinded[c.Name] {
+			moved[c.Name] = append(moved[c.Name], c)
+		}
+	}
+	if len(moved) == 0 {
+		return
+	}
+	of := map[*kind][]raisingOf{}
+	for i, d := range m.kinds {
+		raisings, ok := of[d]
+		if !ok {
+			for _, s := range d.sites() {
+				for _, r := range m.k.raisings[s] {
+					if len(r.Kinds) > 0 && len(moved[r.counter]) > 0 && r.holdsKey(d.drop) {
+						raisings = append(raisings, r)
+					}
+				}
+			}
+			of[d] = raisings
+		}
+		key := &m.counts[i].Key
+		for _, r := range raisings {
+			if r.meets(key) == no {
+				continue
+			}
+			for _, c := range moved[r.counter] {
+				if r.Scope == scopeHost || key.NetNS.Inode == 0 || key.NetNS.Inode == c.NetNS.Inode {
+					w.add(linkFact, c.Device.Name, c.NetNS)
+				}
+			}
+		}
+	}
 }
 
 // request fills in the expressions; false where one is not known or empty:
