@@ -43,7 +43,7 @@ var pureStd = []string{
 	"encoding", "encoding/base64", "encoding/binary", "encoding/hex",
 	"encoding/json", "errors", "fmt", "hash/fnv", "html", "io", "io/fs",
 	"iter", "maps", "math", "math/bits", "net/netip", "path", "regexp",
-	"slices", "sort", "strconv", "strings", "text/tabwriter",
+	"slices", "sort", "strconv", "strings", "sync", "text/tabwriter",
 	"text/template", "time", "unicode", "unicode/utf16", "unicode/utf8",
 }
 
@@ -58,6 +58,7 @@ var rooms = []room{
 		may: []string{
 			mod + "observe", mod + "diagnose", mod + "report", mod + "shell", mod + "lab",
 			mod + "kernel", mod + "filter", mod + "packet", mod + "netns", "record", "knowledge",
+			mod + "netlinkpcap", mod + "probe/dropmon",
 		},
 		never: []string{ebpf},
 		why:   "cli wires and prints; events, counters and facts reach it through observe, which accounts for every drop",
@@ -79,8 +80,8 @@ var rooms = []room{
 		why: "report is pure: it prints what the record and its findings say, the same on every host, and computes no finding",
 	},
 	{
-		dir: mod + "shell", may: []string{mod + "observe", mod + "report", mod + "kernel", mod + "packet", mod + "netns", "record"},
-		why: "shell is one more face of an observation: it sees events through observe like every other",
+		dir: mod + "shell", may: []string{mod + "observe", mod + "probe/dropmon", mod + "report", mod + "kernel", mod + "packet", "record"},
+		why: "shell is dropwatch's face of the kernel's drop monitor, whose alerts it shows one by one and as they are; everything else it sees through observe",
 	},
 	{
 		dir: mod + "lab", may: []string{mod + "netns", "record"},
@@ -90,8 +91,16 @@ var rooms = []room{
 		dir: mod + "probe/*", may: []string{mod + "kernel", mod + "packet", mod + "filter", mod + "netns", "record"},
 		why: "a probe is one source of events and must work and fail alone: never another probe; observe puts them together",
 	},
-	{dir: mod + "counter", may: []string{mod + "netns", "record"}, never: []string{ebpf}, why: whyRaw},
-	{dir: mod + "fact", may: []string{mod + "netns", "record"}, never: []string{ebpf}, why: whyRaw},
+	{
+		dir: mod + "netlinkpcap", may: []string{mod + "probe/dropmon", mod + "packet", "record"}, never: []string{"os", ebpf},
+		why: "netlinkpcap reads and writes a file of another host's alerts: of the probe it needs the codec, of this host nothing",
+	},
+	{dir: mod + "counter", may: []string{mod + "kernelnet", mod + "netns", "record"}, never: []string{ebpf}, why: whyRaw},
+	{dir: mod + "fact", may: []string{mod + "kernelnet", mod + "netns", "record"}, never: []string{ebpf}, why: whyRaw},
+	{
+		dir: mod + "kernelnet", may: none, never: []string{ebpf},
+		why: "kernelnet is what counters and facts both need of the kernel, bytes and nothing about records: it must fit below either",
+	},
 	{
 		dir: mod + "owner", may: []string{mod + "netns", "record"},
 		why: "owner maps a socket to a process and its unit; it must not know who asks",

@@ -1,17 +1,11 @@
 package cli
 
 import (
-	"fmt"
-	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/internal/report"
-	"github.com/whydrop/whydrop/knowledge"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -30,8 +24,6 @@ type book struct {
 	knowledge *diagnose.Knowledge
 	// names of each kind, sorted.
 	names map[string][]string
-	// next is what to look at, by station.
-	next map[record.Station][]string
 }
 
 // classes say what a class means, in the order of their weight.
@@ -66,13 +58,7 @@ func loadBook() (*book, error) {
 	for _, c := range classes {
 		b.names[kindClass] = append(b.names[kindClass], string(c.class))
 	}
-	for _, part := range []struct{ kind, pattern string }{
-		{kindReason, "reasons/*.yaml"}, {kindCounter, "counters/*.yaml"}, {kindSymbol, "locations/*.yaml"},
-	} {
-		if b.names[part.kind], err = namesIn(knowledge.FS, part.pattern); err != nil {
-			return nil, fmt.Errorf("read built-in knowledge: %w", err)
-		}
-	}
+	b.names[kindReason], b.names[kindCounter], b.names[kindSymbol] = k.Names()
 	for _, c := range k.Causes() {
 		for _, p := range c.Patterns {
 			b.names[kindSymbol] = append(b.names[kindSymbol], p.Symbols...)
@@ -80,58 +66,7 @@ func loadBook() (*book, error) {
 	}
 	slices.Sort(b.names[kindSymbol])
 	b.names[kindSymbol] = slices.Compact(b.names[kindSymbol])
-	var stations struct {
-		Next map[record.Station][]string `yaml:"next"`
-	}
-	if err := decode(knowledge.FS, "stations.yaml", &stations); err != nil {
-		return nil, fmt.Errorf("read built-in knowledge: %w", err)
-	}
-	b.next = stations.Next
 	return b, nil
-}
-
-func decode(fsys fs.FS, name string, v any) error {
-	text, err := fs.ReadFile(fsys, name)
-	if err != nil {
-		return err
-	}
-	if err := yaml.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-// namesIn are the names of the entries of files: reasons, counters, and the
-// functions in rules.
-func namesIn(fsys fs.FS, pattern string) ([]string, error) {
-	files, err := fs.Glob(fsys, pattern)
-	if err != nil {
-		return nil, err
-	}
-	names := map[string]bool{}
-	for _, name := range files {
-		var f struct {
-			Reasons  map[string]any `yaml:"reasons"`
-			Counters map[string]any `yaml:"counters"`
-			Rules    []struct {
-				Symbols []string `yaml:"symbols"`
-			} `yaml:"rules"`
-		}
-		if err := decode(fsys, name, &f); err != nil {
-			return nil, err
-		}
-		for _, m := range []map[string]any{f.Reasons, f.Counters} {
-			for n := range m {
-				names[n] = true
-			}
-		}
-		for _, r := range f.Rules {
-			for _, s := range r.Symbols {
-				names[s] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(names)), nil
 }
 
 // find explains a name: what is spelled exactly so, else what is in other
@@ -189,7 +124,7 @@ func (b *book) topic(kind, name string) report.Topic {
 	case kindStation:
 		s := record.Station(name)
 		t.Sentence = "A station on the packet's way through the host."
-		t.Next = b.next[s]
+		t.Next = b.knowledge.Next(s)
 		t.Causes = b.causes(func(c *diagnose.Cause) bool { return c.Station == s })
 	case kindClass:
 		i := slices.Index(b.names[kindClass], name)

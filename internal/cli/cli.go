@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/observe"
 )
 
@@ -88,12 +89,15 @@ func exitCode(err error) int {
 	var exit *exitError
 	var unavailable *observe.UnavailableError
 	var filter *observe.FilterError
+	var symbols *observe.SymbolsError
 	switch {
 	case errors.As(err, &exit):
 		return exit.code
 	case errors.As(err, &unavailable):
 		return exitUnavailable
-	case errors.As(err, &filter):
+	case errors.Is(err, kernel.ErrNotPlaced):
+		return exitUnavailable
+	case errors.As(err, &filter), errors.As(err, &symbols):
 		return exitUsage
 	}
 	return exitPartial
@@ -111,6 +115,10 @@ it watches for 10 seconds and prints the verdict, as "whydrop diagnose" does.
 It needs root, or the capabilities CAP_BPF, CAP_PERFMON, CAP_SYSLOG and
 CAP_NET_ADMIN; "whydrop doctor" says what this host allows. It changes
 nothing, and nothing of it stays behind when it ends, however it ends.
+
+` + sourceHelp + `
+
+` + symbolsHelp + `
 
 Network namespaces are all looked at that can be entered. --netns takes a name
 under /run/netns, "host", "all", the number of a process (of its namespace), an
@@ -136,7 +144,7 @@ Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
 	}
 	c.SetHelpCommand(helpCommand(c))
 	diagnose := a.diagnoseCommand()
-	c.AddCommand(diagnose, a.watchCommand(), a.countersCommand(), a.recordCommand(), a.doctorCommand(),
+	c.AddCommand(diagnose, a.watchCommand(), a.countersCommand(), a.recordCommand(), a.reportCommand(), a.dumpCommand(), a.shellCommand(), a.doctorCommand(),
 		a.labCommand(), a.explainCommand(), a.knowledgeCommand(), a.versionCommand())
 	return c
 }

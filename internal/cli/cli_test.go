@@ -35,6 +35,13 @@ func TestUsageErrors(t *testing.T) {
 		{"diagnose", "-r", "FILE", "--duration", "5s"},
 		{"watch", "-r", "FILE", "--interval", "5s"},
 		{"watch", "-r", "FILE", "--netns", "1"},
+		{"watch", "--source", "magic"},
+		{"record", "-w", "/nonexistent/file", "--source", ""},
+		{"--source", "dropmon:loud"},
+		{"watch", "-r", "FILE", "--source", "bpf"},
+		{"diagnose", "-r", "FILE", "--source", "auto"},
+		{"diagnose", "--source", "counters", "--reason", "NO_SOCKET"},
+		{"diagnose", "--source", "counters", "-i", "lo"},
 	} {
 		r := run(t, args...)
 		if r.code != exitUsage {
@@ -55,8 +62,9 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 		t.Fatalf("exit status %d: %s", r.code, r.err)
 	}
 	for _, word := range []string{
-		"diagnose", "watch", "counters", "record", "doctor", "lab", "explain", "knowledge", "version",
-		"--duration", "--json", "--interface", "--reason", "--netns", "--fail-on", "--color",
+		"diagnose", "watch", "counters", "record", "report", "dump", "doctor", "lab", "explain", "knowledge", "version",
+		"--duration", "--json", "--interface", "--reason", "--netns", "--fail-on", "--color", "--source",
+		"dropmon", "NET_DM",
 		"CAP_BPF", "Exit status",
 	} {
 		if !strings.Contains(r.out, word) {
@@ -111,7 +119,7 @@ func recorded(t *testing.T, closed bool) string {
 		iv := record.Interval{
 			Window:  record.Window{Start: start.Add(time.Duration(i) * time.Second), End: start.Add(time.Duration(i+1) * time.Second), Duration: time.Second},
 			Counts:  []record.Count{{Key: lost, Drops: 87, Bytes: 87000}, {Key: normal, Drops: 3, Bytes: 120}},
-			Samples: []record.Drop{{Time: start, KernelTime: 5e9, Key: lost, Length: 1000, Packet: &record.Packet{EtherType: 0x800, Flow: flow("10.0.0.1:4242", "10.0.0.2:5000")}}},
+			Samples: []record.Drop{{Time: start, KernelTime: 5e9, Key: lost, Length: 1000, CurrentTask: record.Task{PID: 7, TID: 7, Comm: "x"}, Packet: &record.Packet{EtherType: 0x800, Flow: flow("10.0.0.1:4242", "10.0.0.2:5000")}}},
 		}
 		iv.Accounting = record.Accounting{DropsSeen: 90, DropsAggregated: 90, Samples: 1}
 		if err := w.Interval(iv); err != nil {

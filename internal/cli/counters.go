@@ -79,6 +79,8 @@ func (f *countersFlags) check(c *cobra.Command) error {
 		return usage(errors.New("--count: how long is an interval? Give --interval"))
 	case c.Flags().Changed("interface") && (len(f.interfaces) == 0 || slices.Contains(f.interfaces, "")):
 		return usage(errors.New("-i: the name of the device is empty"))
+	case c.Flags().Changed("netns") && (len(f.netns) == 0 || slices.Contains(f.netns, "")):
+		return usage(errors.New("--netns: the name of the network namespace is empty"))
 	}
 	return nil
 }
@@ -96,13 +98,18 @@ func (a *app) counters(ctx context.Context, f *countersFlags) error {
 	}
 	defer w.Close()
 	first := w.Totals()
-	if err := hasDevices(first, f.interfaces); err != nil {
-		return err
+	s := sight{watch: w, knowledge: k, flags: f}
+	if len(f.interfaces) > 0 {
+		s.devices = diagnose.NewDevices(f.interfaces)
+		if missing := s.devices.Find(first); missing != nil {
+			return usage(fmt.Errorf("-i %s: no such device in the network namespaces that were read", missing[0]))
+		}
 	}
+	var r record.CounterReport
 	if f.interval > 0 {
-		err = a.counterIntervals(ctx, f, w, k)
+		r, err = a.counterIntervals(ctx, &s)
 	} else {
-		r := counterReport(w, first, record.Window{Start: start, End: start}, k, f)
+		r = s.report(first, record.Window{Start: start, End: start})
 		if a.json {
 			err = report.JSON(a.out, r)
 		} else {
@@ -112,10 +119,18 @@ func (a *app) counters(ctx context.Context, f *countersFlags) error {
 	if err != nil {
 		return err
 	}
-	if unread := w.Unread(); len(unread) > 0 {
-		return &exitError{exitPartial, fmt.Errorf("incomplete: no counters of network namespace %s", strings.Join(unread, ", "))}
+	if len(r.Unread) > 0 {
+		return &exitError{exitPartial, fmt.Errorf("incomplete: no counters of %s", strings.Join(r.Unread, ", "))}
 	}
 	return nil
+}
+
+// sight is what counters are read and chosen with.
+type sight struct {
+	watch     *observe.CounterWatch
+	knowledge *diagnose.Knowledge
+	flags     *countersFlags
+	devices   *diagnose.Devices // nil is all
 }
 
 // view is what is printed: since boot the map and the list, then the list, or
@@ -124,59 +139,56 @@ func (f *countersFlags) view() report.CounterView {
 	return report.CounterView{Map: f.mapOnly || f.interval == 0, List: !f.mapOnly}
 }
 
-// counterIntervals prints what the counters grow by until the context is done
-// or enough was shown.
-func (a *app) counterIntervals(ctx context.Context, f *countersFlags, w *observe.CounterWatch, k *diagnose.Knowledge) error {
+// counterIntervals prints what the counters grow by until the context is done,
+// enough was shown or nothing is left of what was asked for. It returns the last
+// report.
+func (a *app) counterIntervals(ctx context.Context, s *sight) (last record.CounterReport, err error) {
+	f := s.flags
 	if !a.json {
 		fmt.Fprintln(a.progress(), "reading counters every", f.interval, "- Ctrl-C ends it")
 	}
 	ticks := time.NewTicker(f.interval)
 	defer ticks.Stop()
-	var last record.CounterReport
-	for n := 0; (f.count == 0 || n < f.count) && ctx.Err() == nil; n++ {
+	for n := 0; (f.count == 0 || n < f.count) && ctx.Err() == nil && !s.watch.Over(); n++ {
 		select {
 		case <-ctx.Done(): // the last interval may be shorter
 		case <-ticks.C:
 		}
-		moved, window := w.Next()
-		last = counterReport(w, moved, window, k, f)
-		var err error
+		last = s.report(s.watch.Next())
 		if a.json {
 			err = report.JSON(a.out, last)
 		} else {
 			err = report.CounterInterval(a.out, last, f.view(), a.style(f.all))
 		}
 		if err != nil {
-			return err
+			return last, err
 		}
 	}
 	if a.json {
-		return nil
+		return last, nil
 	}
-	return report.CounterBooks(a.err, last, a.style(f.all))
+	return last, report.CounterBooks(a.err, last, a.style(f.all))
 }
 
-// counterReport puts together what was read; a window without a length is since
-// boot.
-func counterReport(w *observe.CounterWatch, cs []record.Counter, window record.Window, k *diagnose.Knowledge, f *countersFlags) record.CounterReport {
+// report puts together what was read; a window without a length is since boot.
+func (s *sight) report(cs []record.Counter, window record.Window) record.CounterReport {
 	r := record.CounterReport{
 		Type: record.TypeCounters, SchemaVersion: record.SchemaVersion,
-		SinceBoot: f.interval == 0, Window: window,
+		SinceBoot: s.flags.interval == 0, Window: window, Interfaces: s.flags.interfaces,
 	}
-	r.Host, r.Kernel = w.Identity()
-	r.Source, r.Blind = w.Books()
-	r.Stations, r.Hidden = diagnose.CountersByStation(cs, k, diagnose.CounterOptions{
-		Interval: window.Duration, All: f.all, Interfaces: f.interfaces,
-	})
-	return r
-}
-
-// hasDevices refuses names of devices that no counter is of.
-func hasDevices(cs []record.Counter, names []string) error {
-	for _, name := range names {
-		if !slices.ContainsFunc(cs, func(c record.Counter) bool { return c.Device.Name == name }) {
-			return usage(fmt.Errorf("-i %s: no such device in the network namespaces that were read", name))
+	r.Host, r.Kernel = s.watch.Identity()
+	r.Source, r.Blind = s.watch.Books()
+	r.Blind = append(r.Blind, diagnose.WentBack(cs, s.knowledge)...)
+	for _, name := range s.watch.Unread() {
+		r.Unread = append(r.Unread, "network namespace "+name)
+	}
+	if s.devices != nil {
+		for _, name := range s.devices.Find(cs) {
+			r.Unread = append(r.Unread, "device "+name)
 		}
 	}
-	return nil
+	r.Stations, r.Hidden = diagnose.CountersByStation(cs, s.knowledge, diagnose.CounterOptions{
+		Interval: window.Duration, All: s.flags.all, Devices: s.devices,
+	})
+	return r
 }

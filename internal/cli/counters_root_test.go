@@ -11,12 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/whydrop/whydrop/internal/lab"
+	"github.com/whydrop/whydrop/internal/lab/netlab"
 	"github.com/whydrop/whydrop/internal/netns"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
@@ -264,6 +267,74 @@ func TestContainer(t *testing.T) {
 	r = run(t, "diagnose", "--netns", name, "--duration", "300ms")
 	if r.code != exitOK {
 		t.Errorf("diagnose: exit status %d: %s", r.code, r.err)
+	}
+}
+
+// TestCountersOfWhatGoes: a device is followed under another name, and what is
+// gone is not taken for something that lost nothing. Without the namespace that
+// was asked for there is nothing left to wait for.
+func TestCountersOfWhatGoes(t *testing.T) {
+	testkit.NeedRoot(t)
+	n, err := netlab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "eth9"
+	if err := n.Links().LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "peer9"}); err != nil {
+		t.Fatal(err)
+	}
+	device, err := n.Link("eth9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := command(t, "watch", "-r", "-") // waits for its input, in the namespace
+	input, err := there.StdinPipe()
+	if err == nil {
+		err = n.Do(there.Start)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := sync.OnceFunc(func() {
+		input.Close()
+		_ = there.Wait() // an empty input is no record
+	})
+	t.Cleanup(leave)
+	ns := fmt.Sprintf("net:[%d]", n.Inode())
+	c := command(t, "counters", "--netns", ns, "--interval", "200ms", "-i", "eth9", "--all")
+	var out, errOut console
+	c.Stdout, c.Stderr = &out, &errOut
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	out.await(t, "packets lost on eth9 in ")
+	if err := n.Links().LinkSetName(device, "foo9"); err != nil {
+		t.Fatal(err)
+	}
+	out.await(t, " foo9, ")
+	if text := out.String(); strings.Contains(text, "not known") || strings.Contains(text, "peer9") {
+		t.Errorf("of a device that is there:\n%s", text)
+	}
+	if err := n.Links().LinkDel(device); err != nil {
+		t.Fatal(err)
+	}
+	out.await(t, ": not known, for nothing could be read")
+	leave()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait()
+	text := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{"read of device eth9.", "read of network namespace " + ns + ", device eth9."} {
+		if !strings.Contains(text, "not known, for nothing could be "+want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if code := c.ProcessState.ExitCode(); code != exitPartial || !strings.Contains(errOut.String(), "incomplete: no counters of network namespace "+ns) {
+		t.Errorf("exit status %d: %s", code, errOut.String())
 	}
 }
 

@@ -64,6 +64,14 @@ func TestCountersText(t *testing.T) {
 	if r.code != exitOK || strings.Contains(r.out, "├") || !strings.Contains(r.out, "  socket     +") || strings.Contains(r.out, "hidden") {
 		t.Errorf("%+v", r)
 	}
+	r = here(t, "counters", "--netns", mine(), "--map", "-q")
+	if r.code != exitOK || !strings.Contains(r.out, "├") || strings.Contains(r.out, "not seen") {
+		t.Errorf("a map that was asked for: %+v", r)
+	}
+	r = here(t, "counters", "--netns", mine(), "-i", "lo", "--map")
+	if r.code != exitOK || !strings.HasPrefix(r.out, "packets lost on lo since boot") || !strings.Contains(r.out, "  routing    ? ") || strings.Contains(r.out, "  nic        ? ") {
+		t.Errorf("a map of one device: %+v", r)
+	}
 	r = here(t, "counters", "--netns", mine(), "-i", "lo", "--all", "-q")
 	if r.code != exitOK || !strings.Contains(r.out, "link.rx_dropped") || strings.Contains(r.out, "Udp.") || strings.Contains(r.out, "├") {
 		t.Errorf("of a device: %+v", r)
@@ -96,6 +104,7 @@ func TestCountersUsage(t *testing.T) {
 		{"--count", "-1", "--interval", "1s"},
 		{"-i", ""},
 		{"-i", "no-such-device"},
+		{"--netns", ""},
 		{"--netns", "no-such"},
 		{"--netns", "unit/no-such.service"},
 		{"argument"},

@@ -39,7 +39,7 @@ applied.`,
 			if err := checkDurations(map[string]time.Duration{"duration": w.duration}); err != nil {
 				return err
 			}
-			if err := w.checkRead(c, "duration"); err != nil {
+			if err := w.checkRead(c, "duration", "source"); err != nil {
 				return err
 			}
 			a.hintDevices(&w)
@@ -63,6 +63,8 @@ applied.`,
 	}
 	w.filterFlags(c)
 	w.readFlags(c)
+	w.sourceFlag(c)
+	w.symbolsFlag(c)
 	a.asciiFlag(c)
 	c.Flags().DurationVar(&w.duration, "duration", 10*time.Second, "how long to watch")
 	c.Flags().StringVar(&failOn, "fail-on", "", "exit with 1 on a finding of this `class` or worse: fault, capacity or policy")
@@ -75,9 +77,7 @@ func (a *app) observation(ctx context.Context, w *watching, k *diagnose.Knowledg
 	if w.file != "" {
 		return a.readObservation(w)
 	}
-	s, err := observe.Start(observe.Options{
-		Interval: time.Second, Duration: w.duration, Filter: w.filter, Counters: true, Program: release,
-	})
+	s, err := a.start(w, observe.Options{Interval: time.Second, Counters: true})
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (a *app) observation(ctx context.Context, w *watching, k *diagnose.Knowledg
 	stop()
 	o := c.Finish(s.Trailer())
 	ask(ctx, &o, k)
-	return &o, err
+	return &o, errors.Join(err, w.unwatched(s))
 }
 
 // maxRounds bounds how often facts lead to further ones, such as a socket's
@@ -137,7 +137,7 @@ func afterwards(ctx context.Context) (_ context.Context, stop func()) {
 }
 
 func (a *app) readObservation(w *watching) (*record.Observation, error) {
-	r, done, err := a.openRecord(w.file)
+	r, done, err := a.openNamed(w)
 	if err != nil {
 		return nil, err
 	}

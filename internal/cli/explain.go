@@ -1,14 +1,13 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/report"
 	"github.com/whydrop/whydrop/knowledge"
 	"github.com/whydrop/whydrop/record"
@@ -57,7 +56,11 @@ computes.`,
 // unknown names what the user may have meant.
 func (b *book) unknown(name string) error {
 	text := fmt.Sprintf("explain: nothing is known about %q", name)
-	if near := b.nearest(name, 5); len(near) > 0 {
+	var names []string
+	for _, kind := range b.kinds() {
+		names = append(names, b.names[kind]...)
+	}
+	if near := kernel.Nearest(name, names, 5, plain); len(near) > 0 {
 		text += "; is it " + strings.Join(near, ", ") + "?"
 	} else {
 		text += "; `whydrop explain` lists what there is"
@@ -100,37 +103,6 @@ func (b *book) heading(text, title string) string {
 	return title
 }
 
-// nearest are the names that differ least from one that does not exist.
-func (b *book) nearest(name string, n int) []string {
-	type candidate struct {
-		name     string
-		distance int
-	}
-	var list []candidate
-	want := plain(name)
-	for _, kind := range b.kinds() {
-		for _, have := range b.names[kind] {
-			p := plain(have)
-			d := distance(want, p)
-			switch {
-			case len(want) >= 3 && strings.Contains(p, want):
-				d = 1
-			case d > max(1, len(want)/3):
-				continue
-			}
-			list = append(list, candidate{have, d})
-		}
-	}
-	slices.SortStableFunc(list, func(x, y candidate) int { return cmp.Compare(x.distance, y.distance) })
-	var out []string
-	for _, c := range list {
-		if len(out) < n && !slices.Contains(out, c.name) {
-			out = append(out, c.name)
-		}
-	}
-	return out
-}
-
 // plain is a name as it is compared: UdpRcvbufErrors is Udp.RcvbufErrors.
 func plain(s string) string {
 	s = strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(s)), "SKB_DROP_REASON_")
@@ -140,28 +112,6 @@ func plain(s string) string {
 		}
 		return r
 	}, strings.ToLower(s))
-}
-
-// distance is Levenshtein's: how many letters have to be changed, added or
-// left out to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // knowledgeCommand holds what is for authors of causes.

@@ -29,6 +29,8 @@ type watching struct {
 	duration time.Duration
 	all      bool
 	file     string
+	source   source
+	symbols  string
 }
 
 func (w *watching) filterFlags(c *cobra.Command) {
@@ -46,8 +48,8 @@ func (w *watching) readFlags(c *cobra.Command) {
 // checkRead refuses what means nothing beside -r: flags that say how to watch,
 // and the number of a process, which another machine gives to another one.
 func (w *watching) checkRead(c *cobra.Command, live ...string) error {
-	if w.file == "" {
-		return nil
+	if err := w.checkSymbols(c); err != nil || w.file == "" {
+		return err
 	}
 	for _, name := range live {
 		if c.Flags().Changed(name) {
@@ -128,8 +130,8 @@ func (a *app) progress() io.Writer {
 func loadKnowledge() (*diagnose.Knowledge, error) { return builtIn() }
 
 // builtIn is read once: it does not change, and whoever has it does not change
-// it either.
-var builtIn = sync.OnceValues(func() (*diagnose.Knowledge, error) { return loaded(diagnose.Load) })
+// it either. Tests have seen to it that Load accepts it.
+var builtIn = sync.OnceValues(func() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadAccepted) })
 
 // loadTriage reads as much of it as classing drops needs.
 func loadTriage() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadTriage) }
@@ -143,24 +145,4 @@ func loaded(load func(fs.FS) (*diagnose.Knowledge, error)) (*diagnose.Knowledge,
 		return nil, fmt.Errorf("read built-in knowledge: %w", err)
 	}
 	return k, nil
-}
-
-// openRecord opens a recorded file, or standard input for "-"; it is a usage
-// error if it is none. The returned function ends the reading.
-func (a *app) openRecord(path string) (*record.Reader, func(), error) {
-	in, done := a.in, func() {}
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, nil, usage(err)
-		}
-		// It is only read: closing can lose nothing.
-		in, done = f, func() { _ = f.Close() }
-	}
-	r, err := record.NewReader(in)
-	if err != nil {
-		done()
-		return nil, nil, usage(fmt.Errorf("%s: %w", path, err))
-	}
-	return r, done, nil
 }

@@ -250,7 +250,7 @@ func labResultOf(ctx context.Context, s lab.Scenario, packets int, k *diagnose.K
 func observeLab(ctx context.Context, setup *lab.Setup, packets int) (record.Observation, lab.Truth, error) {
 	s, err := observe.Start(observe.Options{
 		Filter:   observe.Filter{NetNS: []string{strconv.FormatUint(uint64(setup.NetNS), 10)}},
-		Counters: true, Program: release,
+		Counters: true, Program: release, Source: observe.ChooseBPF,
 	})
 	if err != nil {
 		return record.Observation{}, lab.Truth{}, err

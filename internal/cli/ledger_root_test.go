@@ -29,24 +29,10 @@ import (
 func TestFqChain(t *testing.T) {
 	testkit.NeedConfig(t, "CONFIG_NET_SCH_FQ")
 	testkit.NeedRoot(t)
-	const sent, flowLimit = 300, 10
-	host, peer := newNS(t), newNS(t)
-	hostNet, peerNet := netip.MustParsePrefix("198.51.100.1/24"), netip.MustParsePrefix("198.51.100.2/24")
-	if err := netlab.Veth(netlab.End{NS: host, Name: "fq0", Addr: hostNet}, netlab.End{NS: peer, Name: "fq1", Addr: peerNet}); err != nil {
-		t.Fatal(err)
-	}
-	link, err := host.Link("fq0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fq := netlink.NewFq(netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT})
-	fq.FlowPacketLimit, fq.FlowMaxRate = flowLimit, 1000 // packets, bytes a second
-	if err := host.Links().QdiscAdd(fq); err != nil {
-		t.Fatal(err)
-	}
-	o := observing(t, host, func() error { return sendMany(host, netip.AddrPortFrom(peerNet.Addr(), 9), sent) })
-	for tries := 0; drops(o) < sent-flowLimit-20 && testkit.HidesPID1() && tries < 2; tries++ {
-		o = observing(t, host, func() error { return sendMany(host, netip.AddrPortFrom(peerNet.Addr(), 9), sent) })
+	host, to := fqPair(t)
+	o := observing(t, host, func() error { return sendMany(host, to, fqSent) })
+	for tries := 0; drops(o) < fqSent-fqFlowLimit-20 && testkit.HidesPID1() && tries < 2; tries++ {
+		o = observing(t, host, func() error { return sendMany(host, to, fqSent) })
 	}
 	k, err := loadKnowledge()
 	if err != nil {
@@ -54,8 +40,8 @@ func TestFqChain(t *testing.T) {
 	}
 	d := diagnose.Run(&o, k, diagnose.Options{All: true})
 	want := drops(o)
-	if want < sent-flowLimit-20 || want > sent {
-		t.Errorf("%d drops of %d sent", want, sent)
+	if want < fqSent-fqFlowLimit-20 || want > fqSent {
+		t.Errorf("%d drops of %d sent", want, fqSent)
 	}
 	left := []string{"Udp.SndbufErrors", "Ip.OutDiscards", "fq.flows_plimit", "qdisc.drops"}
 	for _, e := range d.Ledger.Entries {
@@ -87,6 +73,36 @@ func TestFqChain(t *testing.T) {
 	}
 }
 
+// fqSent is how many datagrams are sent at once, fqFlowLimit how many of them may
+// wait.
+const fqSent, fqFlowLimit = 300, 10
+
+// fqPair makes a namespace whose device fq0 has fq, and an address behind it.
+func fqPair(t *testing.T) (*netlab.Namespace, netip.AddrPort) {
+	t.Helper()
+	host, peer := newNS(t), newNS(t)
+	joined(t, host, peer)
+	link, err := host.Link("fq0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fq := netlink.NewFq(netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT})
+	fq.FlowPacketLimit, fq.FlowMaxRate = fqFlowLimit, 1000 // packets, bytes a second
+	if err := host.Links().QdiscAdd(fq); err != nil {
+		t.Fatal(err)
+	}
+	return host, netip.MustParseAddrPort("198.51.100.2:9")
+}
+
+// joined joins two namespaces by fq0 and fq1, with 198.51.100.1 and .2.
+func joined(t *testing.T, host, peer *netlab.Namespace) {
+	t.Helper()
+	hostNet, peerNet := netip.MustParsePrefix("198.51.100.1/24"), netip.MustParsePrefix("198.51.100.2/24")
+	if err := netlab.Veth(netlab.End{NS: host, Name: "fq0", Addr: hostNet}, netlab.End{NS: peer, Name: "fq1", Addr: peerNet}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func drops(o record.Observation) (n uint64) {
 	for _, c := range o.Counts {
 		n += c.Drops
@@ -108,11 +124,16 @@ func newNS(t *testing.T) *netlab.Namespace {
 	return ns
 }
 
-// observing watches a namespace while fn runs.
+// observing watches a namespace with eBPF while fn runs.
 func observing(t *testing.T, ns *netlab.Namespace, fn func() error) record.Observation {
 	t.Helper()
+	return observingBy(t, ns, observe.ChooseBPF, fn)
+}
+
+func observingBy(t *testing.T, ns *netlab.Namespace, source observe.Choice, fn func() error) record.Observation {
+	t.Helper()
 	s, err := observe.Start(observe.Options{
-		Counters: true, Program: release,
+		Counters: true, Program: release, Source: source,
 		Filter: observe.Filter{NetNS: []string{strconv.FormatUint(uint64(ns.Inode()), 10)}},
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ const asWhydrop = "WHYDROP_TEST_AS_WHYDROP"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asWhydrop) != "" {
-		os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(Main(Args(os.Args), os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

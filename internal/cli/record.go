@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,9 @@ packets, and names of processes.`,
 			if err := checkDurations(map[string]time.Duration{"duration": w.duration, "interval": interval}); err != nil {
 				return err
 			}
+			if err := w.checkSymbols(c); err != nil {
+				return err
+			}
 			k, err := loadKnowledge()
 			if err != nil {
 				return err
@@ -49,17 +53,17 @@ packets, and names of processes.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, out.close()) }()
-			s, err := observe.Start(observe.Options{
-				Interval: interval, Duration: w.duration, Filter: w.filter, Rich: true, Counters: true, Program: release,
-			})
+			s, err := a.start(&w, observe.Options{Interval: interval, Rich: true, Counters: true})
 			if err != nil {
 				return err
 			}
 			defer s.Close()
-			return a.write(c.Context(), s, out, k)
+			return errors.Join(a.write(c.Context(), s, out, k), w.unwatched(s))
 		},
 	}
 	w.filterFlags(c)
+	w.sourceFlag(c)
+	w.symbolsFlag(c)
 	c.Flags().StringVarP(&file, "write", "w", "", "the `file` to write; - is standard output")
 	c.Flags().DurationVar(&w.duration, "duration", 0, "how long to watch (default: until interrupted)")
 	c.Flags().DurationVar(&interval, "interval", time.Second, "how often to write what was counted")
@@ -215,12 +219,24 @@ func (k *keeper) finish(ctx context.Context, t record.Trailer, knowledge *diagno
 }
 
 // partial is the error of exit code 4 where drops were counted without their
-// key, because the table was full, or records could not be decoded.
+// key, or records of them were lost or could not be decoded.
 func partial(a record.Accounting) error {
-	if a.MapFull == 0 && a.DecodeErrors == 0 {
+	var parts []string
+	for _, p := range []struct {
+		n    uint64
+		what string
+	}{
+		{a.MapFull, "drops were counted without reason or place (more kinds of drops than the table holds)"},
+		{a.DropsLost, "drops were counted without reason or place (the drop monitor's queue was full)"},
+		{a.AlertsLost, "alerts of the drop monitor were lost"},
+		{a.DecodeErrors, "records could not be decoded"},
+	} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	if parts == nil {
 		return nil
 	}
-	return &exitError{exitPartial, fmt.Errorf(
-		"incomplete: %d drops were counted without reason or place (more kinds of drops than the table holds), %d records could not be decoded",
-		a.MapFull, a.DecodeErrors)}
+	return &exitError{exitPartial, errors.New("incomplete: " + strings.Join(parts, ", "))}
 }

@@ -40,7 +40,7 @@ Ctrl-C ends it and prints how everything is accounted for.`,
 			if err := w.check(); err != nil {
 				return err
 			}
-			if err := w.checkRead(c, "duration", "interval"); err != nil {
+			if err := w.checkRead(c, "duration", "interval", "source"); err != nil {
 				return err
 			}
 			a.hintDevices(&w.watching)
@@ -56,6 +56,8 @@ Ctrl-C ends it and prints how everything is accounted for.`,
 	}
 	w.filterFlags(c)
 	w.readFlags(c)
+	w.sourceFlag(c)
+	w.symbolsFlag(c)
 	f := c.Flags()
 	f.BoolVar(&w.each, "each", false, "a line for each sampled drop")
 	f.DurationVar(&w.interval, "interval", time.Second, "how often to print")
@@ -152,15 +154,13 @@ func (v *viewer) summary(t report.Total) error {
 }
 
 func (a *app) watch(ctx context.Context, w *watchFlags, v *viewer) error {
-	opt := observe.Options{
-		Interval: w.interval, Duration: w.duration, Filter: w.filter, Rich: w.each, Program: release,
-	}
+	opt := observe.Options{Interval: w.interval, Rich: w.each, Each: w.each}
 	if !w.each {
 		opt.Intervals = w.count
 	} else if opt.Interval > 200*time.Millisecond {
 		opt.Interval = 200 * time.Millisecond // a drop is shown soon after it happened
 	}
-	s, err := observe.Start(opt)
+	s, err := a.start(&w.watching, opt)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (a *app) watch(ctx context.Context, w *watchFlags, v *viewer) error {
 
 // replay shows a recorded file as the watch that it was.
 func (a *app) replay(w *watchFlags, v *viewer) error {
-	r, done, err := a.openRecord(w.file)
+	r, done, err := a.openNamed(&w.watching)
 	if err != nil {
 		return err
 	}

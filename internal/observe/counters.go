@@ -31,8 +31,9 @@ const (
 // can be entered, read when the watching begins and when it ends.
 type counters struct {
 	names *netns.Names
-	// only are the namespaces that are asked for; nil is all.
-	only map[uint32]bool
+	// only are the namespaces that are asked for; nil is all. lost are those of
+	// them that are gone: another one may have the number now.
+	only, lost map[uint32]bool
 	// known are those that were there at the beginning.
 	known map[uint32]bool
 	// host and hostAfter are the two reads of what the whole host has; reader
@@ -43,7 +44,10 @@ type counters struct {
 	spaces          []space
 	// found are the namespaces that there were at the last read.
 	found []netns.Namespace
-	lacks lacks
+	// partial says that there may have been more at the first read than spaces;
+	// hidden that not all may have been found at the last.
+	partial, hidden bool
+	lacks           lacks
 	// began is when all had been read once, ended when the second read began.
 	began, ended time.Time
 }
@@ -57,15 +61,43 @@ func (c *counters) window() record.Window {
 type space struct {
 	netns.Namespace
 	before, after counter.Snapshot
-	err           error
+	// reader reads them. Its files stay open between two reads where the
+	// namespace lasts as long as the program, and nowhere else: they would keep
+	// one alive that everybody has left, with the devices that are to go back to
+	// the host.
+	reader *counter.Reader
+	lasts  bool
+	err    error
+	// cookie is the namespace's own, 0 where it is not told; replaced says that
+	// another one was there at the read before, with the same inode.
+	cookie   uint64
+	replaced bool
 }
 
-func (s *space) read() (snap counter.Snapshot) {
+// read makes snap what the counters are now, or nothing and sets err.
+func (s *space) read(snap *counter.Snapshot) {
+	if s.reader == nil {
+		s.reader = counter.NewReader()
+	}
+	was := s.cookie
 	s.err = s.Do(func() error {
-		snap = counter.ReadNetNS()
+		s.cookie, _ = netns.Cookie() // that it is not known says no more than 0
+		s.reader.Read(snap)
 		return nil
 	})
-	return snap
+	s.replaced = was != 0 && s.cookie != was
+	if s.err != nil {
+		*snap = counter.Snapshot{}
+	}
+	if s.err != nil || !s.lasts {
+		s.close()
+	}
+}
+
+func (s *space) close() {
+	if s.reader != nil {
+		s.reader.Close()
+	}
 }
 
 func (s *space) label() string { return namespaceLabel(s.Name, s.Inode) }
@@ -79,18 +111,18 @@ func namespaceLabel(name string, inode uint32) string {
 // beginCounters reads what the counters are now. It never fails: what cannot
 // be read is among the lacks.
 func beginCounters(names *netns.Names, only map[uint32]bool) *counters {
-	c := &counters{names: names, only: only, known: map[uint32]bool{}}
+	c := &counters{names: names, only: only, lost: map[uint32]bool{}, known: map[uint32]bool{}}
 	found, blind := names.List()
 	if only == nil {
 		for _, b := range blind {
 			c.lacks.add("counters in "+b.What, b.Why, b.Fix, "")
 		}
 	}
-	c.host = c.readHost(found)
+	c.readHost(&c.host, found)
 	for _, ns := range found {
 		c.known[ns.Inode] = true
 		if only == nil || only[ns.Inode] {
-			c.spaces = append(c.spaces, space{Namespace: ns})
+			c.spaces = append(c.spaces, c.space(ns))
 		}
 	}
 	if n := len(c.spaces) - maxSpaces; n > 0 {
@@ -98,10 +130,27 @@ func beginCounters(names *netns.Names, only map[uint32]bool) *counters {
 		c.lacks.add(fmt.Sprintf("counters of %d further network namespaces", n),
 			fmt.Sprintf("those of at most %d are read", maxSpaces), "name the one in question with --netns", "")
 	}
-	c.each(func(s *space) { s.before = s.read() })
-	c.spaces = slices.DeleteFunc(c.spaces, func(s space) bool { return !c.could(&s, s.before) })
+	c.each(func(s *space) { s.read(&s.before) })
+	c.keep(func(s *space) bool { return c.could(s, s.before) })
+	c.partial = len(blind) > 0 || len(c.spaces) < len(found)
 	c.began = time.Now()
 	return c
+}
+
+// space is a namespace of which nothing was read yet.
+func (c *counters) space(ns netns.Namespace) space {
+	return space{Namespace: ns, lasts: ns.Name == netns.Host || ns.Inode == c.names.Own()}
+}
+
+// keep leaves out the namespaces for which wanted says false.
+func (c *counters) keep(wanted func(*space) bool) {
+	c.spaces = slices.DeleteFunc(c.spaces, func(s space) bool {
+		if wanted(&s) {
+			return false
+		}
+		s.close()
+		return true
+	})
 }
 
 // could notes what a read of a namespace lacks; false where all of it does.
@@ -118,16 +167,16 @@ func (c *counters) could(s *space, snap counter.Snapshot) bool {
 	return false
 }
 
-// readHost reads the counters of the whole host: in the host's namespace where
+// readHost makes snap the counters of the whole host: in the host's namespace where
 // that can be entered, because some are to be seen there alone, and every time
 // with the same reader, which knows how far it has read the kernel's log.
-func (c *counters) readHost(found []netns.Namespace) (snap counter.Snapshot) {
+func (c *counters) readHost(snap *counter.Snapshot, found []netns.Namespace) {
 	first := c.reader == nil
 	if first {
 		c.reader = counter.NewHostReader()
 	}
 	read := func() error {
-		c.reader.Read(&snap)
+		c.reader.Read(snap)
 		return nil
 	}
 	entered := (first || c.inHost) && len(found) > 0 && found[0].Name == netns.Host && found[0].Do(read) == nil
@@ -135,19 +184,24 @@ func (c *counters) readHost(found []netns.Namespace) (snap counter.Snapshot) {
 	case entered:
 		c.inHost = true
 	case c.inHost: // and it cannot be entered any more
-		snap = counter.ReadHost()
+		*snap = counter.ReadHost()
 	default:
 		_ = read() // it has no error
 	}
-	c.lacks.snapshot(snap, "")
-	return snap
+	c.lacks.snapshot(*snap, "")
 }
 
 // close closes the files that are read again and again. It may be called more
 // than once, and before anything was read.
 func (c *counters) close() {
-	if c != nil && c.reader != nil {
+	if c == nil {
+		return
+	}
+	if c.reader != nil {
 		c.reader.Close()
+	}
+	for i := range c.spaces {
+		c.spaces[i].close()
 	}
 }
 
@@ -173,45 +227,76 @@ func (c *counters) each(fn func(*space)) {
 // host, then those of each namespace.
 func (c *counters) end() []record.Counter {
 	c.ended = time.Now()
-	found, _ := c.names.List()
-	c.found = found
+	found, blind := c.names.List()
+	c.found, c.hidden = found, len(blind) > 0
 	now := map[uint32]netns.Namespace{}
 	for _, ns := range found {
 		now[ns.Inode] = ns
 	}
-	c.turnover(now)
-	c.hostAfter = c.readHost(found)
+	var moves counter.Moves
+	if c.partial {
+		moves.Partly()
+	}
+	gone, came := c.turnover(now, &moves)
+	c.readHost(&c.hostAfter, found)
 	list := counter.Diff(c.host, c.hostAfter, record.NetNS{})
-	c.each(func(s *space) { s.after = s.read() })
+	c.each(func(s *space) { s.read(&s.after) })
 	for i := range c.spaces {
-		if s := &c.spaces[i]; c.could(s, s.after) {
-			list = append(list, counter.Diff(s.before, s.after, record.NetNS{Inode: s.Inode, Name: s.Name})...)
+		s := &c.spaces[i]
+		if s.replaced {
+			gone++
+			if c.only == nil {
+				came++
+			}
+			moves.Add(s.before, counter.Snapshot{})
+		} else {
+			moves.Add(s.before, s.after)
 		}
 	}
+	for i := range c.spaces {
+		if s := &c.spaces[i]; c.could(s, s.after) && !s.replaced {
+			list = counter.AppendDiff(list, s.before, s.after, record.NetNS{Inode: s.Inode, Name: s.Name}, &moves)
+		}
+	}
+	c.say(gone, came, moves.Came())
 	return c.bounded(list)
 }
 
-// turnover leaves out the namespaces that are gone and says which have come.
-// The others may have to be entered another way than at the beginning: the
-// process that led there may have ended.
-func (c *counters) turnover(now map[uint32]netns.Namespace) {
-	gone := 0
-	c.spaces = slices.DeleteFunc(c.spaces, func(s space) bool {
+// turnover leaves out the namespaces that are gone, and returns how many those
+// are and how many have come. The others may have to be entered another way than
+// at the beginning: the process that led there may have ended.
+func (c *counters) turnover(now map[uint32]netns.Namespace, moves *counter.Moves) (gone, came int) {
+	c.keep(func(s *space) bool {
 		_, there := now[s.Inode]
 		if !there {
 			gone++
+			moves.Add(s.before, counter.Snapshot{})
 		}
-		return !there
+		return there
 	})
 	for i := range c.spaces {
 		c.spaces[i].Namespace = now[c.spaces[i].Inode]
 	}
-	came := 0
+	for inode := range c.only {
+		if _, there := now[inode]; c.known[inode] && !there {
+			c.lost[inode] = true
+		}
+	}
 	for inode := range now {
-		if !c.known[inode] && (c.only == nil || c.only[inode]) {
+		if !c.known[inode] && c.wants(inode) {
 			came++
 		}
 	}
+	return gone, came
+}
+
+// wants says whether a namespace is asked for.
+func (c *counters) wants(inode uint32) bool {
+	return c.only == nil || c.only[inode] && !c.lost[inode]
+}
+
+// say notes what came and went between two reads.
+func (c *counters) say(gone, came, devices int) {
 	if gone > 0 {
 		c.lacks.pass(fmt.Sprintf("counters of %d network namespaces that went away meanwhile", gone),
 			"they went with the namespace")
@@ -219,6 +304,10 @@ func (c *counters) turnover(now map[uint32]netns.Namespace) {
 	if came > 0 {
 		c.lacks.pass(fmt.Sprintf("counters of %d network namespaces that came meanwhile", came),
 			"nothing is known of them from before")
+	}
+	if devices > 0 {
+		c.lacks.pass(fmt.Sprintf("what %d devices counted that came into a network namespace meanwhile", devices),
+			"they may have been in another one before, whose counts they bring along")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/whydrop/whydrop/internal/counter"
 	"github.com/whydrop/whydrop/internal/netns"
+	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -85,6 +86,56 @@ func TestCountersThatCannotBeRead(t *testing.T) {
 	}
 	if s := c.lacks.source(); s.State != record.SourceDegraded || s.Why == "" {
 		t.Errorf("source %+v", s)
+	}
+}
+
+// TestCountersOfReusedInode: the kernel gives the number of a namespace that is
+// gone to the next one. The two are not compared.
+func TestCountersOfReusedInode(t *testing.T) {
+	_, err := netns.Cookie()
+	testkit.SkipBefore(t, "5.14", "SO_NETNS_COOKIE", err)
+	names, err := netns.NewNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := names.Own()
+	c := beginCounters(names, map[uint32]bool{own: true})
+	defer c.close()
+	of := func(list []record.Counter) (n int) {
+		for _, x := range list {
+			if x.NetNS.Inode == own {
+				n++
+			}
+		}
+		return n
+	}
+	if of(c.end()) == 0 {
+		t.Error("it is still the same, but has no counters")
+	}
+	c.only = nil
+	c.spaces[0].cookie++ // as if it had been another one
+	if n := of(c.end()); n > 0 {
+		t.Errorf("%d counters of two namespaces", n)
+	}
+	text := fmt.Sprint(c.lacks.blind())
+	if !strings.Contains(text, "1 network namespaces that went away") || !strings.Contains(text, "namespaces that came") {
+		t.Error(text)
+	}
+	// One that was asked for is gone for good: the other is not what was meant.
+	w, err := WatchCounters(CounterOptions{NetNS: []string{fmt.Sprint(os.Getpid())}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if w.Next(); w.Over() || w.Unread() != nil {
+		t.Errorf("it is there, but over %v, unread %v", w.Over(), w.Unread())
+	}
+	w.counters.spaces[0].cookie++
+	for range 2 {
+		list, _ := w.Next()
+		if n := of(list); n > 0 || len(w.Unread()) != 1 || !w.Over() {
+			t.Errorf("%d counters, unread %v, over %v", n, w.Unread(), w.Over())
+		}
 	}
 }
 

@@ -97,7 +97,7 @@ func (w *CounterWatch) Totals() []record.Counter {
 	list := w.wanted(counter.Diff(counter.Snapshot{}, c.host, record.NetNS{}))
 	for i := range c.spaces {
 		s := &c.spaces[i]
-		list = append(list, counter.Diff(counter.Snapshot{}, s.before, record.NetNS{Inode: s.Inode, Name: s.Name})...)
+		list = counter.AppendDiff(list, counter.Snapshot{}, s.before, record.NetNS{Inode: s.Inode, Name: s.Name}, &counter.Moves{})
 	}
 	return c.bounded(list)
 }
@@ -111,6 +111,7 @@ func (w *CounterWatch) Next() ([]record.Counter, record.Window) {
 	w.read = now
 	c.lacks = w.lasting.clone()
 	list := w.wanted(c.end())
+	c.lacks.read = len(list) > 0
 	said := c.lacks
 	c.lacks = w.lasting
 	c.roll()
@@ -131,6 +132,14 @@ func (w *CounterWatch) Books() (record.Source, []record.Blind) {
 	return w.counters.lacks.source(), append([]record.Blind{}, w.counters.lacks.blind()...)
 }
 
+// Over says whether nothing leads to the namespaces that were asked for any more,
+// so that a further read would give nothing.
+func (w *CounterWatch) Over() bool {
+	c := w.counters
+	return c.only != nil && len(c.spaces) == 0 &&
+		!slices.ContainsFunc(c.found, func(ns netns.Namespace) bool { return c.wants(ns.Inode) })
+}
+
 // Unread names the namespaces that were asked for and that the last read could
 // not look into.
 func (w *CounterWatch) Unread() []string {
@@ -147,31 +156,38 @@ func (w *CounterWatch) Unread() []string {
 	return list
 }
 
-// roll makes the second read the first one of the next interval. A namespace
-// that could not be read, or that came meanwhile, is read once for it.
+// roll makes the second read the first one of the next interval, whose second
+// takes the memory of the first. A namespace that could not be read, or that
+// came meanwhile, is read once for it.
 func (c *counters) roll() {
-	c.host = c.hostAfter
+	c.host, c.hostAfter = c.hostAfter, c.host
 	for i := range c.spaces {
 		s := &c.spaces[i]
 		if s.err != nil {
 			delete(c.known, s.Inode)
 		}
-		s.before, s.after = s.after, counter.Snapshot{}
+		s.before, s.after = s.after, s.before
 	}
-	c.spaces = slices.DeleteFunc(c.spaces, func(s space) bool { return s.err != nil })
+	c.keep(func(s *space) bool {
+		if s.replaced && c.only != nil {
+			c.lost[s.Inode] = true
+		}
+		return s.err == nil && !c.lost[s.Inode]
+	})
 	fresh := &counters{names: c.names, only: c.only, lacks: c.lacks}
 	there := map[uint32]bool{}
 	for _, ns := range c.found {
 		there[ns.Inode] = true
-		if !c.known[ns.Inode] && (c.only == nil || c.only[ns.Inode]) && len(c.spaces)+len(fresh.spaces) < maxSpaces {
-			fresh.spaces = append(fresh.spaces, space{Namespace: ns})
+		if !c.known[ns.Inode] && c.wants(ns.Inode) && len(c.spaces)+len(fresh.spaces) < maxSpaces {
+			fresh.spaces = append(fresh.spaces, c.space(ns))
 		}
 	}
-	fresh.each(func(s *space) { s.before = s.read() })
+	fresh.each(func(s *space) { s.read(&s.before) })
 	for i := range fresh.spaces {
 		if s := &fresh.spaces[i]; fresh.could(s, s.before) {
 			c.spaces = append(c.spaces, *s)
 		}
 	}
 	c.known, c.lacks = there, fresh.lacks
+	c.partial = c.hidden || len(c.spaces) < len(c.found)
 }

@@ -4,8 +4,10 @@ package observe
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/whydrop/whydrop/record"
 )
@@ -84,4 +86,55 @@ func TestWatchCountersOfOneNamespace(t *testing.T) {
 	if _, found := counterIn(record.Observation{Counters: all.Totals()}, "softnet.dropped", 0); !found {
 		t.Error("with the host, what it has as a whole is missing")
 	}
+}
+
+// Between two reads nothing keeps a namespace alive that everybody has left:
+// its devices go with it, or back to the host. The files of the namespace that
+// whydrop itself is in stay open.
+func TestWatchCountersLetsGo(t *testing.T) {
+	host, peer := pair(t, "cnt0")
+	w, err := WatchCounters(CounterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for range 2 { // as after an interval, too
+		w.Next()
+	}
+	if n := netFiles(t); n == 0 {
+		t.Error("no file of the own namespace is open")
+	}
+	if err := peer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := host.Link("cnt0"); err != nil {
+			break // it went with its other end
+		}
+		if time.Now().After(end) {
+			t.Fatal("the namespace is still there")
+		}
+	}
+	if list, _ := w.Next(); len(list) == 0 {
+		t.Error("nothing was read")
+	}
+	w.Close()
+	if n := netFiles(t); n != 0 {
+		t.Errorf("%d files of namespaces are open after the watch", n)
+	}
+}
+
+// netFiles is how many files of /proc/net the process has open.
+func netFiles(t *testing.T) (n int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.Contains(to, "/net/") {
+			n++
+		}
+	}
+	return n
 }

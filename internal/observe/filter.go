@@ -1,10 +1,12 @@
 package observe
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/netns"
 	"github.com/whydrop/whydrop/record"
 )
@@ -36,6 +38,13 @@ type matcher struct {
 	interfaces map[string]bool
 	reasons    map[record.Reason]bool
 	netns      map[uint32]bool
+	// placeless says that the source tells neither device nor namespace of a
+	// drop, so that these choose none.
+	placeless bool
+	// traps are reasons of hardware that are asked for, by their names.
+	traps map[string]bool
+	// reasonNames are the names of reasons where the source tells no more.
+	reasonNames map[string]bool
 }
 
 // reasonParser is what compile needs of internal/kernel.
@@ -53,6 +62,10 @@ func (f Filter) compile(reasons reasonParser, names *netns.Names) (matcher, erro
 	}
 	for _, s := range f.Reasons {
 		found, err := reasons.Parse(s)
+		if err != nil && mayBeTrap(s, err) {
+			m.traps = add(m.traps, s)
+			continue
+		}
 		if err != nil {
 			return m, &FilterError{err}
 		}
@@ -63,6 +76,15 @@ func (f Filter) compile(reasons reasonParser, names *netns.Names) (matcher, erro
 	var err error
 	m.netns, err = f.spaces(names)
 	return m, err
+}
+
+// mayBeTrap says whether a name that is none of the kernel's reasons may be that
+// of a devlink trap. Drivers name theirs as they like, in lower case, so one that
+// looks like a reason's is taken for that, written wrong.
+func mayBeTrap(name string, err error) bool {
+	var unknown *kernel.UnknownReasonError
+	return errors.As(err, &unknown) && unknown.Why == nil && len(unknown.Nearest) == 0 &&
+		name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
 }
 
 // spaces are the inodes of the namespaces that are asked for; nil is all.
@@ -92,8 +114,11 @@ func add[K comparable](set map[K]bool, k K) map[K]bool {
 
 // Match says whether drops with that key are asked for.
 func (m matcher) Match(k record.Key) bool {
+	if m.placeless {
+		return m.reasonNames == nil || m.reasonNames[k.Reason.Name]
+	}
 	return (m.interfaces == nil || m.interfaces[k.Device.Name] || nameless(k.Device)) &&
-		(m.reasons == nil || m.reasons[k.Reason]) &&
+		(m.reasons == nil && m.traps == nil || m.reasons[k.Reason] || k.Hardware() && m.traps[k.Reason.Name]) &&
 		(m.netns == nil || m.netns[k.NetNS.Inode])
 }
 

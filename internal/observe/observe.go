@@ -8,18 +8,14 @@ package observe
 
 import (
 	"cmp"
+	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/netns"
-	"github.com/whydrop/whydrop/internal/probe/skbdrop"
 	"github.com/whydrop/whydrop/record"
 )
-
-// SourceSkbDrop is the name of the source that eBPF on skb:kfree_skb gives.
-const SourceSkbDrop = "skbdrop"
 
 // tick is how often samples are fetched and new ones granted. The kernel
 // never wakes the reader: a wake-up per sample costs more than the sample.
@@ -39,9 +35,20 @@ type Options struct {
 	// Rich asks for more samples: as many as a person might read one by one.
 	Rich   bool
 	Filter Filter
+	// Each says that single drops are what is wanted: a source that can only
+	// count does not do.
+	Each bool
 	// Counters reads the kernel's counters at the beginning and at the end,
 	// in the namespaces that Filter names, or in all.
 	Counters bool
+	// Symbols says where the names of functions come from, as
+	// kernel.Host.OpenNames takes it; empty is the kernel's own table.
+	Symbols string
+	// Unrecorded says that no record is made: its anchors, which stand at the
+	// start of /proc/kallsyms, are not read.
+	Unrecorded bool
+	// Source says which source is to see the drops.
+	Source Choice
 	// Program is the version of whydrop, for the record.
 	Program string
 }
@@ -56,11 +63,15 @@ type UnavailableError struct {
 }
 
 func (e *UnavailableError) Error() string {
-	s := "cannot " + cmp.Or(e.Cannot, "watch packet drops") + ": " + e.Missing
-	if e.Fix != "" {
-		s += "; " + e.Fix
+	return "cannot " + cmp.Or(e.Cannot, "watch packet drops") + ": " + e.reason()
+}
+
+// reason is what is missing and what to do about it.
+func (e *UnavailableError) reason() string {
+	if e.Fix == "" {
+		return e.Missing
 	}
-	return s
+	return e.Missing + "; " + e.Fix
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }
@@ -68,143 +79,118 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 // Session is a watch that has begun. Its methods must not be called at the
 // same time.
 type Session struct {
-	opt     Options
-	probe   *skbdrop.Probe
-	resolve *resolver
-	match   matcher
+	opt    Options
+	source dropSource
+	// failed are the sources that would have been better and do not work here.
+	failed []record.Source
+	match  matcher
+	notes  []string
+	names  *netns.Names
+	// symbols are the names of functions.
+	symbols *symbols
 	// counters is nil where they are not asked for.
 	counters *counters
 	header   record.Header
 	trailer  record.Trailer
-	// stats are those already reported.
-	stats   skbdrop.Stats
+	// lost is what was already reported.
+	lost    losses
 	pending record.Interval
-	raw     []rawCount // used again by each flush
 	since   time.Time
 }
 
-// Start attaches to the kernel. Every drop from its return on is counted. It
-// returns *UnavailableError where no source works, and *FilterError for a
-// filter that names nothing.
+// Start opens a source and begins. Every drop that the source can see is
+// counted from its return on. It returns *UnavailableError where no source
+// works that was asked for, *FilterError for a filter that names nothing, and
+// *SymbolsError for symbols that cannot be used.
 func Start(opt Options) (*Session, error) {
 	if opt.Interval <= 0 {
 		opt.Interval = time.Second
 	}
-	var host kernel.Host
-	types, err := host.LoadBTF()
-	if err != nil {
-		return nil, unavailable(host, err)
-	}
-	args, err := kernel.KfreeSkbArgs(types.Spec)
-	if err != nil {
-		return nil, unavailable(host, err)
-	}
-	offset, err := kernel.ClockOffset()
+	list, err := openers(opt)
 	if err != nil {
 		return nil, err
 	}
-	names, err := netns.NewNames()
-	if err != nil {
+	at := &site{opt: opt}
+	at.symbols = newSymbols(at.host, opt.Symbols)
+	if at.offset, err = kernel.ClockOffset(); err != nil {
 		return nil, err
 	}
-	reasons := host.LoadReasons(types)
-	s := &Session{opt: opt}
-	if s.match, err = opt.Filter.compile(reasons, names); err != nil {
+	if at.names, err = netns.NewNames(); err != nil {
 		return nil, err
 	}
-	s.resolve = newResolver(reasons, nil, names, offset)
-	// The two slowest steps, at the same time.
-	type table struct {
-		symbols *kernel.Symbols
-		read    bool
-		err     error
-	}
-	loaded := make(chan table, 1)
-	go func() {
-		symbols, read, err := kernel.SharedSymbols()
-		loaded <- table{symbols, read, err}
-	}()
-	s.probe, err = skbdrop.Open(probeOptions(opt, args, types, reasons))
-	t := <-loaded
+	found, failed, err := openFirst(at, list)
 	if err != nil {
-		return nil, unavailable(host, err)
+		return nil, errors.Join(err, at.symbols.close())
 	}
-	if t.err == nil {
-		var read time.Time
-		if t.read {
-			read = time.Now()
-		}
-		s.resolve.symbols = newSymbols(t.symbols, read)
+	return begin(at, found, failed), nil
+}
+
+// begin makes a session of a source that has just been opened.
+func begin(at *site, found *opened, failed []record.Source) *Session {
+	s := &Session{
+		opt: at.opt, source: found.dropSource, failed: failed, match: found.match, names: at.names, symbols: at.symbols,
+		notes: append(fallback(found, failed), found.notes...), since: found.began(),
 	}
-	s.since = s.probe.Attached()
-	if opt.Counters {
+	if at.opt.Counters {
 		// Right after the first drop that is counted could have come.
-		s.counters = beginCounters(names, s.match.netns)
+		s.counters = beginCounters(at.names, s.match.netns)
 	} else {
-		names.List() // which finds the names of containers and units
+		at.names.List() // which finds the names of containers and units
 	}
-	s.describe(host, args, reasons, t.err)
-	return s, nil
-}
-
-// probeOptions fits the probe to the kernel. What the kernel does not say it
-// has, the program does without: it is slower then, and counts as exactly.
-func probeOptions(opt Options, args int, types *kernel.BTF, reasons *kernel.Reasons) skbdrop.Options {
-	o := skbdrop.Options{Args: args, BTF: types.Cache}
-	o.Guarded, _ = types.GuardsRecursion()
-	o.HaveCast, _ = types.HasFunc("bpf_rdonly_cast")
-	if has, _ := types.HasQdiscDrop(); has {
-		if found, err := reasons.Parse("QDISC_DROP"); err == nil {
-			o.QdiscDrop = found[0].Value
-		}
-	}
-	if opt.Rich {
-		o.Burst, o.Refill, o.RingBytes = 64, 50, 4<<20
-	}
-	return o
-}
-
-// describe fills what is known from the start.
-func (s *Session) describe(host kernel.Host, args int, reasons *kernel.Reasons, symbolsErr error) {
 	h := &s.header
 	h.Start = s.since
 	// What cannot be read about the machine stays empty.
-	h.Host, h.Kernel, _ = host.Identity()
-	h.Host.Program = s.opt.Program
-	h.Kernel.KfreeSkbArgs = args
-	h.Kernel.ReasonsFrom = reasons.From()
-	src := record.Source{Name: SourceSkbDrop, State: record.SourceOK}
-	var lacks []string
-	if symbolsErr != nil {
-		lacks = append(lacks, "no names of functions: "+symbolsErr.Error())
+	h.Host, h.Kernel, _ = at.host.Identity()
+	h.Host.Program = at.opt.Program
+	if !at.opt.Unrecorded {
+		h.Anchors, h.Kernel.BuildID = at.host.Anchors()
 	}
-	if err := reasons.Why(); err != nil {
-		lacks = append(lacks, "no names of reasons: "+err.Error())
+	s.source.describe(&h.Kernel)
+	return s
+}
+
+// Notes are sentences that say what a user should know of how the watching
+// began: which better source does not work, what was loaded or joined.
+func (s *Session) Notes() []string { return s.notes }
+
+// Watched says whether there is a source that sees drops, and not counters alone.
+func (s *Session) Watched() bool { return s.source.name() != SourceCounters }
+
+// Failed are the sources that would have been better and do not work here.
+func (s *Session) Failed() []record.Source { return s.failed }
+
+// Source is how well the source works that sees the drops; where there is none
+// it is that of the counters.
+func (s *Session) Source() record.Source {
+	src, _ := s.source.books()
+	if s.Watched() {
+		return src
 	}
-	if lacks != nil {
-		src.State, src.Why = record.SourceDegraded, strings.Join(lacks, "; ")
-	}
-	h.Sources = []record.Source{src}
-	h.Blind = blind(args, s.counters != nil, symbolsErr, s.resolve.netns.HostError())
+	return record.Source{Name: SourceCounters, State: record.SourceOK}
 }
 
 // books are the sources and what they did not see, as far as that is known.
 func (s *Session) books() ([]record.Source, []record.Blind) {
-	sources, blind := s.header.Sources, s.header.Blind
-	if s.counters == nil {
-		return sources, blind
+	src, own := s.symbols.tell(s.source.books())
+	sources := slices.Clone(s.failed)
+	if src.Name != "" {
+		sources = append(sources, src)
 	}
-	return append(slices.Clone(sources), s.counters.lacks.source()), append(slices.Clone(blind), s.counters.lacks.blind()...)
+	list := append(s.blind(), own...)
+	if s.counters == nil {
+		return sources, list
+	}
+	return append(sources, s.counters.lacks.source()), append(list, s.counters.lacks.blind()...)
 }
 
-// blind lists what this source cannot see on this host.
-func blind(args int, counters bool, symbolsErr, hostErr error) []record.Blind {
+// blind lists what no source of drops can see, whichever it is.
+func (s *Session) blind() []record.Blind {
 	list := []record.Blind{{
 		What: "loss before there is an skb, as far as the devices' common counters do not tell: native XDP, hardware",
 		Why:  "no drop event exists",
 		Fix:  "compare `ethtool -S DEV`",
 	}}
-	if !counters {
+	if s.counters == nil {
 		list = []record.Blind{
 			{
 				What: "loss before there is an skb: full NIC rings, native XDP, hardware",
@@ -218,20 +204,7 @@ func blind(args int, counters bool, symbolsErr, hostErr error) []record.Blind {
 			},
 		}
 	}
-	if args < 3 {
-		list = append(list, record.Blind{
-			What: "why packets were dropped", Why: "this kernel gives no drop reasons", Fix: "Linux 5.17 or newer gives them",
-		})
-	}
-	if args < 4 {
-		list = append(list, record.Blind{
-			What: "the receiving socket of some drops", Why: "this kernel's tracepoint does not name it", Fix: "Linux 6.11 or newer does",
-		})
-	}
-	if symbolsErr != nil {
-		list = append(list, record.Blind{What: "names of kernel functions", Why: symbolsErr.Error()})
-	}
-	if hostErr != nil {
+	if err := s.names.HostError(); err != nil {
 		list = append(list, record.Blind{
 			What: "which network namespace is the host's",
 			Why:  "the one of PID 1 may not be read",

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +36,11 @@ func (f fakeNames) Parse(name string) ([]record.Reason, error) {
 	if strings.EqualFold(name, "NO_SOCKET") {
 		return []record.Reason{f.Lookup(3)}, nil
 	}
-	return nil, fmt.Errorf("reason %q: there is none", name)
+	err := &kernel.UnknownReasonError{Name: name}
+	if strings.HasPrefix(name, "no_") {
+		err.Nearest = []string{"NO_SOCKET"}
+	}
+	return nil, err
 }
 
 func testResolver(t *testing.T) (*resolver, *int) {
@@ -70,47 +73,45 @@ func TestKeyIsResolvedOnce(t *testing.T) {
 	}
 }
 
-// oneTable knows the addresses from 0x1000 on, and names all after itself.
-type oneTable string
+// fakeTraps knows the trap 5.
+type fakeTraps struct{}
 
-func (o oneTable) Knows(addr uint64) bool { return addr >= 0x1000 }
-
-func (o oneTable) Resolve(addr uint64) record.Location {
-	return record.Location{Address: record.Address(addr), Symbol: string(o)}
+func (fakeTraps) Trap(k skbdrop.Key) (skbdrop.Trap, error) {
+	if k.Location == 5 {
+		return skbdrop.Trap{Name: "tail_drop", Group: "buffer_drops"}, nil
+	}
+	return skbdrop.Trap{}, errors.New("there is none")
 }
 
-func TestSymbolsAreReadAgain(t *testing.T) {
-	now, reads := time.Unix(1000, 0), 0
-	s := newSymbols(oneTable("shared"), time.Time{})
-	s.now = func() time.Time { return now }
-	s.load = func() (symbolTable, error) {
-		reads++
-		if reads == 2 {
-			return nil, errors.New("hidden now")
-		}
-		return oneTable(strconv.Itoa(reads)), nil
-	}
-	for i, c := range []struct {
-		after time.Duration
-		addr  uint64
-		want  string
+// TestKeyOfHardware: as the drop monitor tells it, with the namespace besides.
+func TestKeyOfHardware(t *testing.T) {
+	r, lookups := testResolver(t)
+	raw := skbdrop.Key{Location: 5, NetNS: 0xf0000001, Ifindex: 7, EtherType: 0x800, IPProto: 17, Direction: skbdrop.Hardware}
+	for _, c := range []struct {
+		traps trapNames
+		at    uint64
+		want  record.Reason
 	}{
-		{0, 0x1000, "shared"},
-		{0, 0x10, "1"},                // not surely known, and read by another session
-		{time.Minute, 0x10, "1"},      // once for each address
-		{0, 0x1000, "1"},              // known
-		{0, 0x20, "1"},                // the second reading finds nothing
-		{time.Second, 0x30, "1"},      // too early
-		{10 * time.Second, 0x30, "3"}, // the same address later
-		{time.Minute, 0x30, "3"},
+		{fakeTraps{}, 5, record.Reason{Name: "tail_drop", Group: "buffer_drops", Subsystem: record.SubsystemDevlink}},
+		{fakeTraps{}, 6, record.Reason{Subsystem: record.SubsystemDevlink}},
+		{nil, 7, record.Reason{Subsystem: record.SubsystemDevlink}},
 	} {
-		now = now.Add(c.after)
-		if got := s.Resolve(c.addr).Symbol; got != c.want {
-			t.Errorf("%d: %#x is in %s, want %s", i, c.addr, got, c.want)
+		r.traps, raw.Location = c.traps, c.at
+		k := r.key(raw)
+		if !k.Hardware() || k.Reason != c.want || k.Location != (record.Location{}) || k.Direction != record.DirectionRX ||
+			k.NetNS.Inode != 0xf0000001 || k.Device.Index != 7 || k.EtherType != 0x800 || k.IPProto != 17 {
+			t.Errorf("key = %+v, want reason %+v", k, c.want)
 		}
 	}
-	if reads != 3 {
-		t.Errorf("read %d times", reads)
+	if *lookups != 0 {
+		t.Error("a trap was looked up among the kernel's reasons")
+	}
+	stack := []record.Location{{Symbol: "bpf_trace_run3"}, {Symbol: "devlink_trap_report.cold"}, {Symbol: "mlxsw_core_skb_receive"}}
+	if got := reporters(stack); len(got) != 2 || got[0] != stack[1] {
+		t.Errorf("reporters = %v", got)
+	}
+	if got := reporters(stack[2:]); len(got) != 1 {
+		t.Errorf("reporters without the function = %v", got)
 	}
 }
 
@@ -180,8 +181,19 @@ func TestFilter(t *testing.T) {
 	if k.Device = (record.Device{}); eth1.Match(k) {
 		t.Error("a drop without a device matches")
 	}
+	// A trap is asked for by its name; that of a driver may be any.
+	trap := record.Key{Reason: record.Reason{Name: "tail_drop", Group: "buffer_drops", Subsystem: record.SubsystemDevlink}}
+	software := record.Key{Reason: record.Reason{Name: "tail_drop", Subsystem: "core"}}
+	m, err := compile(Filter{Reasons: []string{"tail_drop"}})
+	if err != nil || !m.Match(trap) || m.Match(software) || m.Match(k) {
+		t.Errorf("asked for a trap: %v, matches %v, %v, %v", err, m.Match(trap), m.Match(software), m.Match(k))
+	}
+	if m, err = compile(Filter{Reasons: []string{"NO_SOCKET"}}); err != nil || m.Match(trap) {
+		t.Errorf("asked for another reason, the trap matches (%v)", err)
+	}
 	for _, f := range []Filter{
 		{Reasons: []string{"NO_SUCH_REASON"}},
+		{Reasons: []string{"no_sockett"}},
 		{NetNS: []string{"no-such-namespace"}},
 		{Interfaces: []string{""}},
 	} {

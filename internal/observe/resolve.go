@@ -20,50 +20,9 @@ type symbolNames interface {
 	Resolve(addr uint64) record.Location
 }
 
-// symbolTable names functions as of when it was read.
-type symbolTable interface {
-	symbolNames
-	// Knows says whether the name of an address is still the right one.
-	Knows(addr uint64) bool
-}
-
-// readAgain is the least time between two readings of the kernel's symbols.
-const readAgain = 10 * time.Second
-
-// symbols names functions. An address that the table does not surely know, of a
-// module or a BPF program that came since it was read, makes it read again,
-// once for each such address.
-type symbols struct {
-	table symbolTable
-	// read is when this session read it; zero where another one did.
-	read time.Time
-	load func() (symbolTable, error)
-	now  func() time.Time
-	// asked are the addresses that it was read again for.
-	asked map[uint64]bool
-}
-
-func newSymbols(t symbolTable, read time.Time) *symbols {
-	return &symbols{
-		table: t, read: read, now: time.Now, asked: map[uint64]bool{},
-		load: func() (symbolTable, error) { return kernel.Host{}.LoadSymbols() },
-	}
-}
-
-// Resolve names the function that an address lies in.
-func (s *symbols) Resolve(addr uint64) record.Location {
-	if s.table.Knows(addr) || s.asked[addr] || len(s.asked) >= maxCached {
-		return s.table.Resolve(addr)
-	}
-	if now := s.now(); now.Sub(s.read) >= readAgain {
-		s.asked[addr] = true
-		s.read = now
-		// Without a new table the old one is what there is.
-		if t, err := s.load(); err == nil {
-			s.table = t
-		}
-	}
-	return s.table.Resolve(addr)
+// trapNames is what it needs of the probe.
+type trapNames interface {
+	Trap(skbdrop.Key) (skbdrop.Trap, error)
 }
 
 // resolver turns the probe's numbers into the names of this kernel and host.
@@ -71,6 +30,7 @@ func (s *symbols) Resolve(addr uint64) record.Location {
 type resolver struct {
 	reasons reasonNames
 	symbols symbolNames // nil where they cannot be read
+	traps   trapNames   // nil where hardware tells no drops
 	netns   *netns.Names
 	// offset is CLOCK_REALTIME minus CLOCK_MONOTONIC.
 	offset  time.Duration
@@ -123,19 +83,33 @@ func (r *resolver) key(k skbdrop.Key) record.Key {
 		return v
 	}
 	v := record.Key{
-		Reason:    r.reasons.Lookup(k.Reason),
-		Location:  r.location(k.Location),
 		NetNS:     record.NetNS{Inode: k.NetNS, Name: r.netns.Name(k.NetNS)},
 		Device:    record.Device{Index: k.Ifindex, Name: r.device(k)},
 		EtherType: k.EtherType,
 		IPProto:   k.IPProto,
 		Direction: direction(k.Direction),
 	}
+	if k.Direction == skbdrop.Hardware {
+		v.Reason = r.trap(k)
+	} else {
+		v.Reason, v.Location = r.reasons.Lookup(k.Reason), r.location(k.Location)
+	}
 	if len(r.keys) >= maxCached {
 		clear(r.keys)
 	}
 	r.keys[k] = v
 	return v
+}
+
+// trap is the reason of a drop by hardware. One whose words cannot be read is
+// known to be that all the same.
+func (r *resolver) trap(k skbdrop.Key) record.Reason {
+	if r.traps != nil {
+		if t, err := r.traps.Trap(k); err == nil {
+			return trapReason(t.Name, t.Group)
+		}
+	}
+	return trapReason("", "")
 }
 
 func (r *resolver) location(addr uint64) record.Location {
@@ -165,7 +139,7 @@ func (r *resolver) device(k skbdrop.Key) string {
 
 func direction(d skbdrop.Direction) record.Direction {
 	switch d {
-	case skbdrop.RX:
+	case skbdrop.RX, skbdrop.Hardware:
 		return record.DirectionRX
 	case skbdrop.TX:
 		return record.DirectionTX
@@ -192,7 +166,21 @@ func (r *resolver) drop(s *skbdrop.Sample) record.Drop {
 	for _, a := range callers(s.Stack(), s.Location) {
 		d.Stack = append(d.Stack, r.location(a))
 	}
+	if s.Direction == skbdrop.Hardware {
+		d.Stack = reporters(d.Stack)
+	}
 	return d
+}
+
+// reporters cuts off the stack of a trap what is before devlink_trap_report,
+// which the driver calls.
+func reporters(stack []record.Location) []record.Location {
+	for i, l := range stack {
+		if kernel.Base(l.Symbol) == "devlink_trap_report" {
+			return stack[i:]
+		}
+	}
+	return stack
 }
 
 // packet decodes the headers; nil where the bytes are none.

@@ -3,10 +3,8 @@ package observe
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/whydrop/whydrop/internal/probe/skbdrop"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -38,7 +36,7 @@ func (s *Session) Run(ctx context.Context, sink func(record.Interval) error) err
 			return s.finish(sink)
 		case <-ticks.C:
 		}
-		if err := s.collectSamples(); err != nil {
+		if err := s.source.poll(s.take); err != nil {
 			return errors.Join(err, s.finish(sink))
 		}
 		// An interval that would end with the watching is left to finish.
@@ -63,21 +61,18 @@ func (s *Session) finish(sink func(record.Interval) error) error {
 		s.trailer.Counters = s.counters.end()
 		s.trailer.CountersWindow = s.counters.window()
 	}
-	err := s.probe.Detach()
-	err = errors.Join(err, s.collectSamples(), s.flush(sink))
+	err := s.source.detach()
+	err = errors.Join(err, s.flush(sink))
 	return errors.Join(err, s.Close())
 }
 
 // Close ends the watching. It may be called more than once.
 func (s *Session) Close() error {
 	s.counters.close()
-	if s.probe == nil {
-		return nil
+	if s.trailer.End.IsZero() {
+		s.trailer.End = time.Now()
 	}
-	err := s.probe.Close()
-	s.probe = nil
-	s.trailer.End = time.Now()
-	return err
+	return errors.Join(s.source.close(), s.symbols.close())
 }
 
 // Trailer says what was learned by the end. Call it after Run.
@@ -87,73 +82,51 @@ func (s *Session) Trailer() record.Trailer {
 	return t
 }
 
-// collectSamples fetches the samples that have arrived and grants new ones.
-func (s *Session) collectSamples() error {
-	return errors.Join(s.readSamples(), s.probe.Tick())
-}
-
-func (s *Session) readSamples() error {
-	return s.probe.Samples(func(raw *skbdrop.Sample) {
-		s.resolve.learn(raw)
-		s.pending.Accounting.Samples++
-		if len(s.pending.Samples) >= maxSamples || !s.match.Match(s.resolve.key(raw.Key)) {
-			return
-		}
-		s.pending.Samples = append(s.pending.Samples, s.resolve.drop(raw))
-	})
-}
-
-// rawCount is a count that has no names yet.
-type rawCount struct {
-	key          skbdrop.Key
-	drops, bytes uint64
+// take keeps a sample, as far as there is room and it is asked for.
+func (s *Session) take(k record.Key, whole func() record.Drop) {
+	s.pending.Accounting.Samples++
+	if len(s.pending.Samples) < maxSamples && s.match.Match(k) {
+		s.pending.Samples = append(s.pending.Samples, whole())
+	}
 }
 
 // flush hands the pending interval to sink and begins the next.
 func (s *Session) flush(sink func(record.Interval) error) error {
-	s.resolve.refresh()
-	s.raw = s.raw[:0]
-	s.probe.Counts(func(k skbdrop.Key, drops, bytes uint64) {
-		s.raw = append(s.raw, rawCount{k, drops, bytes})
+	counts := []record.Count{}
+	var aggregated, filtered uint64
+	merged := map[record.Key]int{} // the CPUs' counts of a key become one
+	err := s.source.drain(s.take, func(k record.Key, drops, bytes uint64) {
+		if !s.match.Match(k) {
+			filtered += drops
+			return
+		}
+		aggregated += drops
+		i, ok := merged[k]
+		if !ok {
+			i = len(counts)
+			merged[k] = i
+			counts = append(counts, record.Count{Key: k})
+		}
+		counts[i].Drops += drops
+		counts[i].Bytes += bytes
 	})
-	// After the counts, so that for each of them the sample that names its
-	// device has been read.
-	if err := s.readSamples(); err != nil {
+	if err != nil {
+		return err
+	}
+	now, err := s.source.lost()
+	if err != nil {
 		return err
 	}
 	iv := s.pending
-	iv.Counts = []record.Count{}
+	iv.Counts = counts
 	if iv.Samples == nil {
 		iv.Samples = []record.Drop{}
 	}
 	a := &iv.Accounting
-	merged := map[record.Key]int{} // the CPUs' counts of a key become one
-	for _, raw := range s.raw {
-		k := s.resolve.key(raw.key)
-		if !s.match.Match(k) {
-			a.DropsFiltered += raw.drops
-			continue
-		}
-		a.DropsAggregated += raw.drops
-		i, ok := merged[k]
-		if !ok {
-			i = len(iv.Counts)
-			merged[k] = i
-			iv.Counts = append(iv.Counts, record.Count{Key: k})
-		}
-		iv.Counts[i].Drops += raw.drops
-		iv.Counts[i].Bytes += raw.bytes
-	}
-	now, err := s.probe.Stats()
-	if err != nil {
-		return fmt.Errorf("account for drops: %w", err)
-	}
-	a.MapFull = now.TableFull - s.stats.TableFull
-	a.DropsUnattributed = now.Unattributed - s.stats.Unattributed
-	a.SamplesLost = now.SamplesLost - s.stats.SamplesLost
-	a.DecodeErrors = now.DecodeErrors - s.stats.DecodeErrors
-	a.DropsSeen = a.DropsAggregated + a.DropsFiltered + a.MapFull + a.DropsUnattributed
-	s.stats = now
+	now.since(s.lost, a)
+	a.DropsAggregated, a.DropsFiltered = aggregated, filtered
+	a.DropsSeen = aggregated + filtered + a.MapFull + a.DropsUnattributed + a.DropsLost
+	s.lost = now
 
 	end := time.Now()
 	iv.Window = record.Window{Start: s.since, End: end, Duration: end.Sub(s.since)}
@@ -162,5 +135,10 @@ func (s *Session) flush(sink func(record.Interval) error) error {
 	return sink(iv)
 }
 
-// ProgramType says which type of eBPF program watches.
-func (s *Session) ProgramType() string { return s.probe.ProgramType() }
+// ProgramType says which type of eBPF program watches; empty where none does.
+func (s *Session) ProgramType() string {
+	if p, ok := s.source.(*skbDrop); ok {
+		return p.probe.ProgramType()
+	}
+	return ""
+}

@@ -21,6 +21,7 @@ func accountingText(a record.Accounting) string {
 		{a.DropsFiltered, "filtered out"},
 		{a.MapFull, "without a key"},
 		{a.DropsUnattributed, "not attributed"},
+		{a.DropsLost, "lost on the way"},
 	} {
 		if t.n > 0 {
 			terms = append(terms, fmt.Sprintf("%d %s", t.n, t.what))
@@ -48,6 +49,8 @@ func warnings(a record.Accounting) []string {
 	}{
 		{a.DropsUnattributed, "drop", "not attributed: the kernel did not run the probe for them, because it was running on that CPU already (recursion_misses)."},
 		{a.MapFull, "drop", "counted in total only: the table of keys was full."},
+		{a.DropsLost, "drop", "known by their number alone: the drop monitor's queue (1000 packets a CPU), or the socket to it, was full."},
+		{a.AlertsLost, "alert", "of the drop monitor lost: the socket to it was full; how many drops they told of is not known."},
 		{a.SamplesLost, "sample", "lost: the ring buffer was full; the counts are exact all the same."},
 		{a.DecodeErrors, "record", "from the kernel not understood."},
 		{a.DropsUnexplained, "drop", "not explained: no cause was found for them."},
@@ -74,7 +77,7 @@ func writeBooks(b *strings.Builder, a record.Accounting, sources []record.Source
 		wrap(b, field("incomplete"), w, s.width())
 	}
 	for _, src := range sources {
-		if src.State == record.SourceOK || s.Quiet && src.State == record.SourceOff {
+		if src.State == record.SourceOK && (src.Why == "" || s.Quiet) || s.Quiet && src.State == record.SourceOff {
 			continue
 		}
 		wrap(b, field("source"), fmt.Sprintf("%s %s: %s", Clean(src.Name), Clean(string(src.State)), Clean(src.Why)), s.width())

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,9 @@ type CounterView struct {
 const (
 	maxRows  = 25
 	maxParts = 8
+	// maxAlike is how many rows there are of one counter that tells of no loss,
+	// such as that of each device.
+	maxAlike = 3
 )
 
 // Counters prints r as text: what was lost where in the first line, then the
@@ -25,9 +29,9 @@ const (
 func Counters(w io.Writer, r record.CounterReport, view CounterView, s Style) error {
 	var b strings.Builder
 	wrap(&b, "", counterVerdict(r), s.width())
-	if view.Map && !s.Quiet {
+	if view.Map && (!s.Quiet || !view.List) {
 		b.WriteByte('\n')
-		writeMap(&b, r.Stations, s)
+		writeMap(&b, r, s)
 	}
 	if view.List {
 		writeStations(&b, r, s)
@@ -89,16 +93,57 @@ func counterVerdict(r record.CounterReport) string {
 			lost = append(lost, Clean(string(c.Station))+" "+n)
 		}
 	}
-	text := "packets lost " + during(r)
+	text := "packets lost "
+	if len(r.Interfaces) > 0 {
+		text += "on " + Clean(strings.Join(r.Interfaces, ", ")) + " "
+	}
+	text += during(r)
 	if r.SinceBoot {
 		text += " (or since their device, namespace or socket was made)"
 	} else {
 		text = r.Window.End.Format("15:04:05") + "  " + text
 	}
-	if lost == nil {
-		return text + ": none by the counters that were read."
+	unread := Clean(strings.Join(r.Unread, ", "))
+	switch {
+	case lost != nil:
+		text += ": " + strings.Join(lost, ", ")
+	case !anySeen(r):
+		text += ": not known, for nothing could be read"
+		if unread != "" {
+			text += " of " + unread
+			unread = ""
+		}
+	default:
+		text += ": none by the counters that were read"
 	}
-	return text + ": " + strings.Join(lost, ", ") + "."
+	if unread != "" {
+		text += "; nothing could be read of " + unread
+	}
+	switch n := resets(r); {
+	case n == 1:
+		text += "; one counter of loss was reset meanwhile, and may have more"
+	case n > 1:
+		text += fmt.Sprintf("; %d counters of loss were reset meanwhile, and may have more", n)
+	}
+	return text + "."
+}
+
+// anySeen says whether a counter of a loss was read at any station.
+func anySeen(r record.CounterReport) bool {
+	return slices.ContainsFunc(r.Stations, func(c record.StationCounters) bool { return onMap(c.Station) && !c.Blind })
+}
+
+// resets is how many counters of loss are only known to have grown by what is
+// shown, or more.
+func resets(r record.CounterReport) (n int) {
+	for _, c := range r.Stations {
+		for _, x := range c.Counters {
+			if x.Reset && x.Kind == "loss" {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func exact(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -111,10 +156,11 @@ type counterRow struct {
 
 // writeStations lists the counters that are shown, by station.
 func writeStations(b *strings.Builder, r record.CounterReport, s Style) {
-	rows := make([][]counterRow, len(r.Stations))
+	stations := splitUnknown(r.Stations)
+	rows := make([][]counterRow, len(stations))
 	var widths [3]int
 	name := 0
-	for i, c := range r.Stations {
+	for i, c := range stations {
 		rows[i] = stationRows(c, r.SinceBoot, s)
 		for _, row := range rows[i] {
 			for j, n := range row.numbers {
@@ -123,7 +169,7 @@ func writeStations(b *strings.Builder, r record.CounterReport, s Style) {
 			name = max(name, len(row.name))
 		}
 	}
-	for i, c := range r.Stations {
+	for i, c := range stations {
 		if len(rows[i]) == 0 {
 			continue
 		}
@@ -136,16 +182,55 @@ func writeStations(b *strings.Builder, r record.CounterReport, s Style) {
 			line += pad(row.name, min(name, maxName)) + "  " + row.note
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
-		if n := len(c.Counters) - maxRows; n > 0 && !s.All {
+		if n := len(c.Counters) - len(shown(c.Counters, s)); n > 0 {
 			fmt.Fprintf(b, "  and %d more (--all or -j lists them)\n", n)
 		}
 	}
 }
 
+// splitUnknown makes a station of their own of the counters that the catalogue
+// does not have: at the station unknown there are others too.
+func splitUnknown(stations []record.StationCounters) []record.StationCounters {
+	i := slices.IndexFunc(stations, func(c record.StationCounters) bool { return c.Station == record.StationUnknown })
+	if i < 0 {
+		return stations
+	}
+	known, unknown := stations[i], record.StationCounters{Station: record.StationUnknown}
+	known.Counters = nil
+	for _, n := range stations[i].Counters {
+		if n.Kind == record.KindUnknown {
+			unknown.Counters = append(unknown.Counters, n)
+		} else {
+			known.Counters = append(known.Counters, n)
+		}
+	}
+	return slices.Concat(stations[:i], []record.StationCounters{known, unknown}, stations[i+1:])
+}
+
+// shown are the counters of a station that have a row.
+func shown(all []record.StationCounter, s Style) []record.StationCounter {
+	if s.All {
+		return all
+	}
+	alike := map[string]int{}
+	var out []record.StationCounter
+	for _, n := range all {
+		if n.Kind != "loss" {
+			if alike[n.Name]++; alike[n.Name] > maxAlike {
+				continue
+			}
+		}
+		if len(out) < maxRows {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // stationHead names a station and what was lost there.
 func stationHead(c record.StationCounters, s Style) string {
 	text := Clean(string(c.Station))
-	if c.Station == record.StationUnknown {
+	if c.Station == record.StationUnknown && c.Counters[0].Kind == record.KindUnknown {
 		return text + "  not in the catalogue of counters: nothing is known about them"
 	}
 	if c.Lost > 0 {
@@ -174,12 +259,9 @@ func thatMany(c record.StationCounters) string {
 // stationRows are the lines of a station.
 func stationRows(c record.StationCounters, sinceBoot bool, s Style) []counterRow {
 	var rows []counterRow
-	for i, n := range c.Counters {
-		if i == maxRows && !s.All {
-			break
-		}
+	for _, n := range shown(c.Counters, s) {
 		rows = append(rows, counterRow{
-			numbers: amounts(n.Before, n.After, n.Delta, n.Rate, n.Level, sinceBoot),
+			numbers: amounts(n.Before, n.After, n.Delta, n.Rate, n.Level, n.Reset, sinceBoot),
 			name:    Clean(n.Name), note: counterNote(n),
 		})
 		if only(n) {
@@ -194,7 +276,7 @@ func stationRows(c record.StationCounters, sinceBoot bool, s Style) []counterRow
 				break
 			}
 			rows = append(rows, counterRow{
-				numbers: amounts(p.Before, p.After, p.Delta, p.Rate, n.Level, sinceBoot), name: "  " + Clean(p.Object),
+				numbers: amounts(p.Before, p.After, p.Delta, p.Rate, n.Level, p.Reset, sinceBoot), name: "  " + Clean(p.Object),
 			})
 		}
 	}
@@ -207,12 +289,15 @@ func only(n record.StationCounter) bool {
 }
 
 // amounts are the numbers of a line: the counter; after an interval what it
-// grew by, its rate and the counter. A level has none but itself.
-func amounts(before, after, delta uint64, each float64, level, sinceBoot bool) []string {
+// grew by, its rate and the counter. A level has none but itself. Of one that was
+// reset it is not known whether it grew.
+func amounts(before, after, delta uint64, each float64, level, reset, sinceBoot bool) []string {
 	total := fmt.Sprint(after)
 	switch {
 	case sinceBoot:
 		return []string{total}
+	case reset && delta == 0:
+		return []string{"?", "", total}
 	case level && before != after:
 		return []string{fmt.Sprintf("was %d", before), "", total}
 	case level || delta == 0:
@@ -249,6 +334,9 @@ func counterNote(c record.StationCounter) string {
 	}
 	if c.Unit != "packets" && c.Unit != "" {
 		what = append(what, Clean(c.Unit))
+	}
+	if c.Reset {
+		what = append(what, "reset meanwhile, may have more")
 	}
 	text := strings.Join(parts, ", ")
 	if what != nil {

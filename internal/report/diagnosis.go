@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/whydrop/whydrop/record"
@@ -35,25 +36,28 @@ func Diagnosis(w io.Writer, d record.Diagnosis, s Style) error {
 // verdict is the whole answer in one sentence.
 func verdict(d record.Diagnosis) string {
 	during := seconds(d.Window.Duration)
-	var loss uint64
+	var loss, events uint64
 	var shown []record.Finding
 	what := "dropped"
 	for _, f := range d.Findings {
 		if f.Class.Shown() {
-			loss += f.Drops
+			loss, events = loss+f.Drops, events+f.Events
 			shown = append(shown, f)
 			if byCounters(f) {
 				what = "lost" // not each of them was a drop event
 			}
 		}
 	}
-	unplaced := d.Accounting.MapFull + d.Accounting.DropsUnattributed
+	unplaced := d.Accounting.MapFull + d.Accounting.DropsUnattributed + d.Accounting.DropsLost
+	total := plural(loss, "packet") + " " + what
+	if loss == 0 && events > 0 {
+		total = lossEvents(events)
+	}
 	switch {
 	case len(shown) == 1:
-		return fmt.Sprintf("%s %s in %s at %s: %s.",
-			plural(loss, "packet"), what, during, Clean(string(shown[0].Station)), sentence(shown[0]))
+		return fmt.Sprintf("%s in %s at %s: %s.", total, during, Clean(string(shown[0].Station)), sentence(shown[0]))
 	case len(shown) > 1:
-		return fmt.Sprintf("%s %s in %s: %s.", plural(loss, "packet"), what, during, places(shown))
+		return fmt.Sprintf("%s in %s: %s.", total, during, places(shown))
 	case unplaced > 0:
 		return fmt.Sprintf("%s dropped in %s, and where is not known.", plural(unplaced, "packet"), during)
 	}
@@ -61,6 +65,9 @@ func verdict(d record.Diagnosis) string {
 }
 
 func byCounters(f record.Finding) bool { return f.LostBy == "counters" }
+
+// lossEvents is how much was lost where nobody counts the packets.
+func lossEvents(n uint64) string { return plural(n, "event") + " of loss" }
 
 // known says whether a finding has a cause.
 func known(f record.Finding) bool { return f.Cause != record.CauseNotKnown && f.Cause != "" }
@@ -73,6 +80,9 @@ func sentence(f record.Finding) string {
 	}
 	return subject(f) + ", " + strings.TrimSuffix(Clean(f.Title), ".")
 }
+
+// counters is the source that sees no drops.
+const counters = "counters"
 
 // noLoss never says "no loss" alone: it says what was watched.
 func noLoss(d record.Diagnosis, during string) string {
@@ -91,6 +101,9 @@ func noLoss(d record.Diagnosis, during string) string {
 	if n := a.DropsHiddenExpected + a.DropsHiddenBenign; n > 0 {
 		text += fmt.Sprintf("; %s hidden (--all shows them)", plural(n, "expected free"))
 	}
+	if len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return n != counters }) {
+		text += "; drops were not watched"
+	}
 	if a.DropsFiltered > 0 {
 		text += fmt.Sprintf("; %s filtered out", plural(a.DropsFiltered, "drop"))
 	}
@@ -106,13 +119,19 @@ func places(fs []record.Finding) string {
 	var parts []string
 	var rest uint64
 	for i, f := range fs {
-		if i < listed {
-			parts = append(parts, fmt.Sprintf("%d at %s (%s)", f.Drops, Clean(string(f.Station)), subject(f)))
-		} else {
+		switch {
+		case i >= listed:
 			rest += f.Drops
+		case f.Drops == 0 && f.Events > 0:
+			parts = append(parts, fmt.Sprintf("%s at %s (%s)", lossEvents(f.Events), Clean(string(f.Station)), subject(f)))
+		default:
+			parts = append(parts, fmt.Sprintf("%d at %s (%s)", f.Drops, Clean(string(f.Station)), subject(f)))
 		}
 	}
-	if n := len(fs) - listed; n > 0 {
+	switch n := len(fs) - listed; {
+	case n > 0 && rest == 0:
+		parts = append(parts, plural(uint64(n), "more finding"))
+	case n > 0:
 		parts = append(parts, fmt.Sprintf("%d in %s", rest, plural(uint64(n), "more finding")))
 	}
 	return strings.Join(parts, ", ")

@@ -49,10 +49,16 @@ func headline(f record.Finding, s Style) string {
 		parts = append(parts, "cause not known")
 	}
 	lost := plural(f.Drops, "drop")
-	if byCounters(f) {
+	switch {
+	case f.Drops == 0 && f.Events > 0:
+		lost = lossEvents(f.Events) + " (by counters)"
+	case byCounters(f):
 		lost = fmt.Sprintf("%d lost (by counters)", f.Drops)
 	}
-	parts = append(parts, lost+" at "+Clean(string(f.Station)), rate(f.Rate))
+	parts = append(parts, lost+" at "+Clean(string(f.Station)))
+	if f.Rate > 0 || f.Events == 0 {
+		parts = append(parts, rate(f.Rate))
+	}
 	if f.Direction != record.DirectionUnknown && f.Direction != "" {
 		parts = append(parts, Clean(string(f.Direction)))
 	}

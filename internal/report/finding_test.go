@@ -197,3 +197,33 @@ func checkHarmless(t *testing.T, name, text string) {
 		}
 	}
 }
+
+// A loss that nobody counts the packets of is a loss in the verdict too.
+func TestVerdictOfEvents(t *testing.T) {
+	events := func(n uint64) record.Finding {
+		return record.Finding{
+			Cause: record.CauseNotKnown, Class: record.ClassFault, Station: record.StationNIC, Title: "lost", Events: n, LostBy: "counters",
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		findings []record.Finding
+		want     string
+	}{
+		{"one", []record.Finding{events(10)}, "10 events of loss in 10 s at nic: not known."},
+		{"two", []record.Finding{events(10), events(1)}, "11 events of loss in 10 s: 10 events of loss at nic (not known), 1 event of loss at nic (not known)."},
+		{"beside packets", append(counted().Findings, events(10)), "1 packet lost in 10 s: 1 at transport (tcp-accept-overflow), 10 events of loss at nic (not known)."},
+		{"many", []record.Finding{events(4), events(3), events(2), events(1)}, "10 events of loss in 10 s: 4 events of loss at nic (not known), 3 events of loss at nic (not known), 2 events of loss at nic (not known), 1 more finding."},
+	} {
+		d := quiet()
+		d.Findings = c.findings
+		text := diagnosis(t, d, report.Style{})
+		first, _, _ := strings.Cut(text, "\n")
+		if first != c.want {
+			t.Errorf("%s: %q, want %q", c.name, first, c.want)
+		}
+		if strings.Contains(text, " 0/s") || !strings.Contains(text, "of loss (by counters) at nic") {
+			t.Errorf("%s:\n%s", c.name, text)
+		}
+	}
+}

@@ -97,6 +97,9 @@ func reasonText(r record.Reason) string {
 	if r.Name == "" {
 		return "no-reason"
 	}
+	if r.Group != "" {
+		return Clean(r.Name) + " (" + Clean(r.Group) + ")"
+	}
 	return Clean(r.Name)
 }
 

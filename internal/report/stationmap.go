@@ -46,10 +46,10 @@ const (
 
 // writeMap draws the packet's way with the loss at each station, in at most 80
 // columns and 18 lines.
-func writeMap(b *strings.Builder, stations []record.StationCounters, s Style) {
+func writeMap(b *strings.Builder, r record.CounterReport, s Style) {
 	d := s.drawing()
 	at := map[record.Station]record.StationCounters{}
-	for _, c := range stations {
+	for _, c := range r.Stations {
 		at[c.Station] = c
 	}
 	mapEnd(b, d.way+"  in from the wire", "out to the wire  "+d.up)
@@ -66,7 +66,7 @@ func writeMap(b *strings.Builder, stations []record.StationCounters, s Style) {
 		b.WriteString(left + strings.Repeat(" ", max(1, mapHalf-length)) + right + "\n")
 	}
 	mapEnd(b, d.down+"  to the program", "from the program  "+d.way)
-	mapLegend(b, stations, s)
+	mapLegend(b, r.Stations, len(r.Interfaces) > 0, s)
 }
 
 // mapEnd draws what is at one end of both ways.
@@ -141,8 +141,8 @@ func shortNumber(n uint64) string {
 }
 
 // mapLegend says what the marks mean, as far as there are any, and what was
-// lost beside the two ways.
-func mapLegend(b *strings.Builder, stations []record.StationCounters, s Style) {
+// lost beside the two ways. chosen says that some devices were asked for.
+func mapLegend(b *strings.Builder, stations []record.StationCounters, chosen bool, s Style) {
 	var blind, shared, events bool
 	var beside []string
 	for _, c := range stations {
@@ -161,7 +161,8 @@ func mapLegend(b *strings.Builder, stations []record.StationCounters, s Style) {
 		used bool
 		text string
 	}{
-		{blind, "?    no counter of a loss at this station was read"},
+		{blind && !chosen, "?    no counter of a loss at this station was read"},
+		{blind && chosen, "?    no counter of a loss at this station is of what -i asks for"},
 		{shared, "(n)  a station further along counts these packets too"},
 		{events, "n*   events, which are no number of packets"},
 	} {

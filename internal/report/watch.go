@@ -81,7 +81,7 @@ func intervalRows(iv record.Interval, classes []record.Class, s Style) []*row {
 			continue
 		}
 		k := rowKey{
-			location: Clean(c.Location.String()), reason: reasonText(c.Reason),
+			location: placeText(c.Key), reason: reasonText(c.Reason),
 			device: deviceText(c.Device), netns: netnsText(c.NetNS),
 			class: classOf(classes, i),
 		}
@@ -156,13 +156,21 @@ func columnWidths(cells [][]string) []int {
 	return widths
 }
 
+// clockText is when a drop happened by the kernel's clock, or by the host's where
+// a capture has that alone.
+func clockText(d record.Drop) string {
+	if d.KernelTime == 0 && !d.Time.IsZero() {
+		return d.Time.Format("15:04:05.000000")
+	}
+	return fmt.Sprintf("%5d.%06d", d.KernelTime/1e9, d.KernelTime%1e9/1e3)
+}
+
 // Each prints one sampled drop in one line: the kernel's clock, why, where,
 // the packet, and last the task that ran on the CPU, which is not the owner.
 // An empty class is left out.
 func Each(w io.Writer, d record.Drop, class record.Class, s Style) error {
 	parts := []string{
-		fmt.Sprintf("[%5d.%06d] %s at %s", d.KernelTime/1e9, d.KernelTime%1e9/1e3,
-			reasonText(d.Reason), Clean(d.Location.String())),
+		fmt.Sprintf("[%s] %s at %s", clockText(d), reasonText(d.Reason), placeText(d.Key)),
 	}
 	if class != "" {
 		parts = append(parts, s.paint(class, Clean(string(class))))
@@ -182,11 +190,21 @@ func Each(w io.Writer, d record.Drop, class record.Class, s Style) error {
 	if d.Socket != nil {
 		parts = append(parts, socketText(*d.Socket))
 	}
-	parts = append(parts, "current task "+taskText(d.CurrentTask))
+	if d.CurrentTask != (record.Task{}) { // a source may not tell
+		parts = append(parts, "current task "+taskText(d.CurrentTask))
+	}
 	if _, err := io.WriteString(w, strings.Join(parts, "  ")+"\n"); err != nil {
 		return fmt.Errorf("print drop: %w", err)
 	}
 	return nil
+}
+
+// placeText is where packets were dropped.
+func placeText(k record.Key) string {
+	if k.Hardware() {
+		return "hardware"
+	}
+	return Clean(k.Location.String())
 }
 
 func socketText(s record.Socket) string {

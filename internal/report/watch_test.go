@@ -178,11 +178,27 @@ func TestEach(t *testing.T) {
 	if strings.Contains(b.String(), "owner") {
 		t.Error("the current task is no owner")
 	}
+	drops := each()
+	i := 0
 	for line := range strings.Lines(b.String()) {
-		if !strings.Contains(line, "current task ") {
-			t.Errorf("the task is not marked: %q", line)
+		if told := drops[i].CurrentTask != (record.Task{}); strings.Contains(line, "current task ") != told {
+			t.Errorf("the task is marked: %v, want %v: %q", !told, told, line)
 		}
+		i++
 	}
+}
+
+func TestHardware(t *testing.T) {
+	k := record.Key{Reason: record.Reason{Name: "ttl_value_is_too_small", Subsystem: record.SubsystemDevlink, Group: "l3_exceptions"}, Device: record.Device{Index: 3, Name: "swp1"}}
+	var b bytes.Buffer
+	if err := report.Interval(&b, record.Interval{Counts: []record.Count{{Key: k, Drops: 4}}}, nil, report.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := report.Each(&b, record.Drop{Key: k}, "", report.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "hardware", b.String())
+	checkLines(t, b.String())
 }
 
 func TestSummary(t *testing.T) {

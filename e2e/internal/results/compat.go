@@ -1,6 +1,7 @@
 package results
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -125,11 +126,17 @@ func (l Lab) cell() string {
 	return fmt.Sprintf("yes: %s at %s", why, strings.Join(l.Places, ", "))
 }
 
+// dropwatch says how whydrop shell and dump differ from dropwatch and dwdump. No
+// run finds that out, so it is kept here for every page.
+//
+//go:embed dropwatch.md
+var dropwatch string
+
 // Compatibility is a page that says what works on which kernel.
 func Compatibility(kernels []Kernel) string {
 	var b strings.Builder
 	b.WriteString("# Kernels\n\nWhat works on which kernel, as a run of `make vm` found it: Debian's cloud kernels,\n" +
-		"each in a virtual machine, with the same tests that `make root` runs on the host.\nThis page is generated; do not edit it.\n\n")
+		"each in a virtual machine, with the same tests that `make root` runs on the host.\nThis page is generated; do not edit it. Its end is kept in `e2e/internal/results/dropwatch.md`.\n\n")
 	row := func(title string, cell func(Kernel) string) {
 		b.WriteString("| " + title + " |")
 		for _, k := range kernels {
@@ -148,7 +155,7 @@ func Compatibility(kernels []Kernel) string {
 	row("names of reasons from", func(k Kernel) string { return or(k.Doctor.Kernel.ReasonsFrom, "none") })
 	row("tracepoint qdisc:qdisc_drop", func(k Kernel) string { return yesNo(k.QdiscTracepoint) })
 	row("bpf_rdonly_cast", func(k Kernel) string { return yesNo(k.HaveCast) })
-	for _, name := range []string{"reason", "rx_sk", "subsystems", "recursion_guard", "recursion_misses", "net_dm"} {
+	for _, name := range []string{"reason", "rx_sk", "subsystems", "recursion_guard", "recursion_misses", "hardware_drops", "net_dm"} {
 		title := name
 		for _, k := range kernels {
 			if t := k.Doctor.check(name).Title; t != "" {
@@ -174,7 +181,7 @@ func Compatibility(kernels []Kernel) string {
 	for _, k := range kernels {
 		missing(&b, k)
 	}
-	return b.String()
+	return b.String() + "\n" + dropwatch
 }
 
 func checkCell(c Check) string {

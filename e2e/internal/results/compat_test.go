@@ -2,6 +2,7 @@ package results
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 )
@@ -61,6 +62,19 @@ func TestCompatibility(t *testing.T) {
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
+		}
+	}
+}
+
+// TestDropwatch: the page in docs has the part that no run finds out, too.
+func TestDropwatch(t *testing.T) {
+	docs, err := os.ReadFile("../../../docs/compatibility.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, page := range map[string]string{"docs/compatibility.md": string(docs), "a new page": Compatibility(nil)} {
+		if !strings.HasSuffix(page, "\n"+dropwatch) {
+			t.Errorf("%s does not end with dropwatch.md", name)
 		}
 	}
 }

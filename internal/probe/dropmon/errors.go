@@ -33,7 +33,7 @@ func noFamily(host kernel.Host) error {
 	if a := host.InitialNetNS(); a.State == kernel.StateNo {
 		return fmt.Errorf("%w, and this is another: %s", ErrNotInitialNetNS, a.Fix)
 	}
-	a := host.NetDM()
+	a := host.MissingNetDM()
 	switch a.State {
 	case kernel.StateNo:
 		return fmt.Errorf("%w: %s; it needs: %s", ErrNoFamily, a.Why, a.Fix)

@@ -94,6 +94,20 @@ struct sk_buff {
 	unsigned int truesize;
 } __co_re;
 
+/* UAPI (linux/devlink.h). */
+enum devlink_trap_type {
+	DEVLINK_TRAP_TYPE_DROP,
+	DEVLINK_TRAP_TYPE_EXCEPTION,
+	DEVLINK_TRAP_TYPE_CONTROL,
+};
+
+struct devlink_trap_metadata {
+	const char *trap_name;
+	const char *trap_group_name;
+	struct net_device *input_dev;
+	enum devlink_trap_type trap_type;
+} __co_re;
+
 /* Since 6.2 a tag is present when vlan_all is not 0 (354259fa73e2). */
 struct sk_buff___vlan_all {
 	__u32 vlan_all;
