@@ -21,8 +21,16 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// levels is LEVELS of skbdrop.bpf.c: stretches a CPU has where programs nest.
-const levels = 3
+const (
+	// levels is LEVELS of skbdrop.bpf.c: stretches a CPU has where programs nest.
+	levels = 3
+	// trapSlots is TRAP_SLOTS there: keys of hardware drops that a CPU can count.
+	trapSlots = 128
+	// twinTime is how long after its report a packet that hardware dropped is the
+	// same when it is freed: as long as a softirq polls a driver, two jiffies of
+	// any kernel (net.core.netdev_budget_usecs, net/core/hotdata.c) and some.
+	twinTime = 25 * time.Millisecond
+)
 
 // Options says how to watch. The zero value of a field takes its default.
 type Options struct {
@@ -39,6 +47,9 @@ type Options struct {
 	// QdiscDrop is the number of the reason QDISC_DROP where the kernel has
 	// the tracepoint qdisc:qdisc_drop (7.2), which tells it apart; else 0.
 	QdiscDrop uint32
+	// Traps says that the kernel has the tracepoint devlink:devlink_trap_report
+	// (5.10, kernel.BTF.HasTrapReport), by which hardware tells its drops.
+	Traps bool
 	// Slots is how many keys a CPU can count, a power of two. Default 2048.
 	Slots int
 	// Burst is how many samples a key may take at once on a CPU, Refill how
@@ -51,6 +62,9 @@ type Options struct {
 	Raw bool
 	// BTF amortises reading the kernel's types. Optional.
 	BTF *btf.Cache
+
+	// twin replaces twinTime in tests.
+	twin time.Duration
 }
 
 func (o *Options) setDefaults() error {
@@ -72,6 +86,9 @@ func (o *Options) setDefaults() error {
 	if o.RingBytes == 0 {
 		o.RingBytes = 512 << 10
 	}
+	if o.twin == 0 {
+		o.twin = twinTime
+	}
 	return nil
 }
 
@@ -82,10 +99,15 @@ type Probe struct {
 	prog  *ebpf.Program
 	link  link.Link
 	qdisc link.Link // nil where the kernel has no qdisc:qdisc_drop
-	ring  *ringbuf.Reader
-	table *table
-	epoch *ebpf.Variable
-	tick  uint32
+	// trap is nil where the kernel has no devlink:devlink_trap_report, or refused;
+	// then refused says why.
+	trap    link.Link
+	refused error
+	traps   map[uint64]Trap // the names of those that were seen
+	ring    *ringbuf.Reader
+	table   *table
+	epoch   *ebpf.Variable
+	tick    uint32
 
 	rec          ringbuf.Record
 	sample       Sample
@@ -128,6 +150,9 @@ func open(o Options, raw bool) (_ *Probe, err error) {
 	if o.QdiscDrop == 0 || raw {
 		delete(spec.Programs, skbdropProgQdiscDropBtf)
 	}
+	if !o.Traps {
+		delete(spec.Programs, skbdropProgTrapReportRaw)
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count possible cpus: %w", err)
@@ -135,7 +160,7 @@ func open(o Options, raw bool) (_ *Probe, err error) {
 	if err := configure(spec, o, cpus); err != nil {
 		return nil, err
 	}
-	p := &Probe{programType: "tp_btf"}
+	p := &Probe{programType: "tp_btf", traps: map[uint64]Trap{}}
 	if raw {
 		p.programType = "raw_tracepoint"
 	}
@@ -150,11 +175,7 @@ func open(o Options, raw bool) (_ *Probe, err error) {
 	}
 	p.prog = p.coll.Programs[name]
 	p.epoch = p.coll.Variables[skbdropVarEpoch]
-	stretches := cpus
-	if !o.Guarded {
-		stretches *= levels
-	}
-	if p.table, err = mapTable(p.coll.Maps[skbdropMapSlots], stretches, o.Slots); err != nil {
+	if p.table, err = mapTable(p.coll.Maps[skbdropMapSlots]); err != nil {
 		return nil, err
 	}
 	if p.ring, err = ringbuf.NewReader(p.coll.Maps[skbdropMapSamples]); err != nil {
@@ -170,7 +191,23 @@ func open(o Options, raw bool) (_ *Probe, err error) {
 	if p.link, err = attach(p.prog, raw); err != nil {
 		return nil, err
 	}
+	p.attachTrap()
 	return p, nil
+}
+
+// attachTrap has hardware drops counted too, where that works. The others are
+// without it.
+func (p *Probe) attachTrap() {
+	prog := p.coll.Programs[skbdropProgTrapReportRaw]
+	if prog == nil {
+		return
+	}
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "devlink_trap_report", Program: prog})
+	if err != nil {
+		p.refused = fmt.Errorf("attach to tracepoint devlink:devlink_trap_report: %w", err)
+		return
+	}
+	p.trap = l
 }
 
 // configure sets constants and sizes before the verifier sees them.
@@ -181,13 +218,25 @@ func configure(spec *ebpf.CollectionSpec, o Options, cpus int) error {
 		rows *= levels
 		nest = 1
 	}
+	trapBase, traps := uint32(rows), uint32(0)
+	if o.Traps {
+		rows += cpus * trapSlots
+		traps = 1
+	} else {
+		spec.Maps[skbdropMapTraps].MaxEntries = 1
+	}
 	spec.Maps[skbdropMapSlots].MaxEntries = uint32(rows)
 	spec.Maps[skbdropMapSamples].MaxEntries = uint32(o.RingBytes)
 	cast := uint32(0)
 	if o.HaveCast {
 		cast = 1
 	}
+	if err := spec.Variables[skbdropVarTwinNs].Set(uint64(o.twin)); err != nil {
+		return fmt.Errorf("set %s of the eBPF program: %w", skbdropVarTwinNs, err)
+	}
 	for name, v := range map[string]uint32{
+		skbdropVarHaveTraps:    traps,
+		skbdropVarTrapBase:     trapBase,
 		skbdropVarHaveCast:     cast,
 		skbdropVarQdiscDrop:    o.QdiscDrop,
 		skbdropVarKfreeSkbArgs: uint32(o.Args),
@@ -285,6 +334,12 @@ func (p *Probe) Stats() (Stats, error) {
 		return Stats{}, fmt.Errorf("read statistics of the eBPF program: %w", err)
 	}
 	s.Unattributed += ps.RecursionMisses
+	if prog := p.coll.Programs[skbdropProgTrapReportRaw]; prog != nil {
+		if ps, err = prog.Stats(); err != nil {
+			return Stats{}, fmt.Errorf("read statistics of the eBPF program for traps: %w", err)
+		}
+		s.Unattributed += ps.RecursionMisses
+	}
 	return s, nil
 }
 
@@ -299,8 +354,11 @@ func (p *Probe) Detach() error {
 	if p.qdisc != nil {
 		err = errors.Join(err, p.qdisc.Close())
 	}
+	if p.trap != nil {
+		err = errors.Join(err, p.trap.Close())
+	}
 	if err != nil {
-		return fmt.Errorf("detach from tracepoint skb:kfree_skb: %w", err)
+		return fmt.Errorf("detach from tracepoints: %w", err)
 	}
 	// A run that had begun on another CPU ends within microseconds.
 	time.Sleep(time.Millisecond)

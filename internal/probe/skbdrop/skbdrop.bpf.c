@@ -13,7 +13,10 @@
 #include "skb.h"
 
 #define LEVELS 3	/* task, softirq, hardirq */
-#define PENDING 64	/* packets that a qdisc has dropped but not freed */
+#define PENDING 256	/* packets that were told of but not freed yet */
+#define TRAP_SLOTS 128	/* keys of hardware drops that a CPU can count */
+#define TRAP_NAME 64	/* bytes of a name; the longest have 34 */
+#define TRAP_TICKS 3	/* a trap's twin is looked for that long: 0.2 s and more */
 #define PROBES 8	/* slots tried before a key counts as "table full" */
 #define SNAP 192	/* bytes of headers in a sample */
 #define FRAMES 24	/* stack frames in a sample */
@@ -40,12 +43,12 @@
 #define TCP_TIME_WAIT 6
 #define TCP_NEW_SYN_RECV 12
 
-enum direction { DIR_UNKNOWN, DIR_RX, DIR_TX, DIR_FWD };
+enum direction { DIR_UNKNOWN, DIR_RX, DIR_TX, DIR_FWD, DIR_HARDWARE };
 enum start { START_NONE, START_LINK, START_NETWORK };
 enum sk_from { SK_NONE, SK_RX, SK_SKB };
 
 struct drop_key {
-	__u64 location;
+	__u64 location; /* with DIR_HARDWARE: the key of struct trap */
 	__u32 reason;
 	__u32 netns;
 	__u32 ifindex;
@@ -115,11 +118,22 @@ struct cpu_state {
 	__u32 pad;
 };
 
-/* What a qdisc said of a packet that will be freed soon on this CPU. */
+/*
+ * What was said of a packet that will be freed soon on this CPU: by a qdisc, or
+ * with a time by hardware.
+ */
 struct pending {
 	__u64 skb;
+	__u64 sum; /* packet_sum() */
+	__u64 time_ns;
 	__u32 reason;
 	__u32 pad;
+};
+
+/* The words of a devlink trap. */
+struct trap {
+	char name[TRAP_NAME];
+	char group[TRAP_NAME];
 };
 
 /* Set before load, then constant: the verifier removes what they rule out. */
@@ -128,11 +142,17 @@ const volatile __u32 may_nest;	     /* no recursion guard on this kernel */
 const volatile __u32 slots_per_cpu;  /* a power of two, per level */
 const volatile __u32 have_cast;	     /* bpf_rdonly_cast exists: 6.2 */
 const volatile __u32 qdisc_drop;     /* SKB_DROP_REASON_QDISC_DROP, see qdisc_reason */
+const volatile __u32 have_traps; /* trap_report_raw is attached */
+const volatile __u32 trap_base;	 /* where its stretches of the table begin */
+const volatile __u64 twin_ns;	 /* how long after its report a packet is the same */
 const volatile __u32 burst;
 const volatile __u32 refill;
 
 /* Advanced by the reader, so that samples flow only as fast as they are read. */
 volatile __u32 epoch;
+
+/* Until that epoch a packet that is freed may be one that hardware told of. */
+volatile __u32 trapped_until;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -155,6 +175,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct pending);
 } pending SEC(".maps");
+
+/* By a hash of both words. An entry is written once and stays. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct trap);
+} traps SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -317,7 +345,7 @@ static __always_inline struct sock *read_rx_sk(__u64 *ctx)
 
 static __always_inline struct pending *pending_of(__u64 skb)
 {
-	__u32 at = (skb * 0x9e3779b97f4a7c15ull) >> 58; /* log2(PENDING) bits */
+	__u32 at = (skb * 0x9e3779b97f4a7c15ull) >> 56; /* log2(PENDING) bits */
 
 	return bpf_map_lookup_elem(&pending, &at);
 }
@@ -336,10 +364,52 @@ static __always_inline __u32 qdisc_reason(__u64 *ctx, __u32 reason)
 		return reason;
 	skb = address(ctx, 0);
 	p = pending_of(skb);
-	if (!p || p->skb != skb)
+	if (!p || p->skb != skb || p->time_ns)
 		return reason;
 	p->skb = 0;
 	return p->reason;
+}
+
+/* Tells a packet from the next one in the same skb: its buffer and headers. */
+static __always_inline __u64 packet_sum(struct sk_buff *skb)
+{
+	__u64 h, words[6] = {}; /* as far as the ports, or the ID of IPv4 */
+	unsigned char *head = NULL;
+	__u16 mac = NO_HEADER;
+
+	PEEK(head, skb, head);
+	PEEK(mac, skb, mac_header);
+	h = (__u64)head + mac;
+	if (mac != NO_HEADER)
+		bpf_probe_read_kernel(words, sizeof(words), head + mac);
+#pragma unroll
+	for (int i = 0; i < 6; i++) {
+		h = (h ^ words[i]) * 0x9e3779b97f4a7c15ull;
+		h ^= h >> 32;
+	}
+	return h;
+}
+
+/*
+ * Whether hardware dropped this packet, and it is counted already. Drivers
+ * report it and free it at once: mostly without an event, mlx5 by
+ * dev_kfree_skb_any, which is one. prestera hands on what it reported, all of a
+ * poll together. Either way it is the same packet in the same softirq.
+ */
+static __always_inline bool is_twin(__u64 *ctx)
+{
+	struct pending *p;
+	__u64 skb;
+
+	if (!have_traps || likely((__s32)(trapped_until - epoch) <= 0))
+		return false;
+	skb = address(ctx, 0);
+	p = pending_of(skb);
+	if (!p || p->skb != skb || !p->time_ns)
+		return false;
+	p->skb = 0;
+	return bpf_ktime_get_ns() - p->time_ns <= twin_ns &&
+	       packet_sum((struct sk_buff *)skb) == p->sum;
 }
 
 /* Fills the key; returns the device if skb->dev is one. */
@@ -411,19 +481,15 @@ static __always_inline bool same_key(const struct drop_key *a,
 	       w->reason_netns == b->reason_netns && w->rest == b->rest;
 }
 
-/* The slot of k in this CPU's stretch, claimed if need be; NULL when full. */
-static __always_inline struct slot *find_slot(const struct words *k,
-					      __u32 level)
+/* The slot of k in a stretch, claimed if need be; NULL when full. */
+static __always_inline struct slot *slot_in(const struct words *k, __u32 base,
+					    __u32 slots_there)
 {
-	__u32 base = bpf_get_smp_processor_id();
 	__u32 h = hash_key(k);
 
-	if (may_nest)
-		base = base * LEVELS + level;
-	base *= slots_per_cpu;
 #pragma unroll
 	for (int i = 0; i < PROBES; i++) {
-		__u32 at = base + ((h + i) & (slots_per_cpu - 1));
+		__u32 at = base + ((h + i) & (slots_there - 1));
 		struct slot *s = bpf_map_lookup_elem(&slots, &at);
 
 		if (!s)
@@ -438,6 +504,17 @@ static __always_inline struct slot *find_slot(const struct words *k,
 		}
 	}
 	return NULL;
+}
+
+/* The slot of k in this CPU's stretch. */
+static __always_inline struct slot *find_slot(const struct words *k,
+					      __u32 level)
+{
+	__u32 base = bpf_get_smp_processor_id();
+
+	if (may_nest)
+		base = base * LEVELS + level;
+	return slot_in(k, base * slots_per_cpu, slots_per_cpu);
 }
 
 static __always_inline bool take_token(struct slot *s)
@@ -553,7 +630,8 @@ static __always_inline void fill_lengths(struct event *e, struct sk_buff *skb)
 
 /* The slow path: a whole record of one drop. */
 static __always_inline void sample(__u64 *ctx, const struct words *k,
-				   struct sk_buff *skb, struct net_device *dev)
+				   struct sk_buff *skb, struct net_device *dev,
+				   bool hardware)
 {
 	struct event *e = bpf_ringbuf_reserve(&samples, sizeof(*e), 0);
 	struct sock *sk = NULL, *rx_sk;
@@ -584,7 +662,7 @@ static __always_inline void sample(__u64 *ctx, const struct words *k,
 	}
 	fill_snap(e, skb, dev_type, dev != NULL);
 	PEEK(sk, skb, sk);
-	rx_sk = read_rx_sk(ctx);
+	rx_sk = hardware ? NULL : read_rx_sk(ctx);
 	if (rx_sk) {
 		e->sk_from = SK_RX;
 		fill_socket(e, rx_sk);
@@ -596,30 +674,38 @@ static __always_inline void sample(__u64 *ctx, const struct words *k,
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
+/* Counts a drop that has no slot. */
+static __always_inline void count_full(__u32 len)
+{
+	struct cpu_state *st = cpu_state();
+
+	if (st) {
+		__sync_fetch_and_add(&st->table_full, 1);
+		__sync_fetch_and_add(&st->table_full_bytes, len);
+	}
+}
+
 static __always_inline void count(__u64 *ctx, __u32 level, bool raw)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx[0];
 	struct net_device *dev;
-	struct cpu_state *st;
 	struct words k;
 	struct slot *s;
 	__u32 len = 0;
 
+	if (is_twin(ctx))
+		return;
 	dev = fill_key(&k, ctx, skb, raw);
 	GET(raw, len, skb, len);
 	s = find_slot(&k, level);
 	if (!s) {
-		st = cpu_state();
-		if (st) {
-			__sync_fetch_and_add(&st->table_full, 1);
-			__sync_fetch_and_add(&st->table_full_bytes, len);
-		}
+		count_full(len);
 		return;
 	}
 	s->bytes += len;
 	s->drops++;
 	if (take_token(s))
-		sample(ctx, &k, skb, dev);
+		sample(ctx, &k, skb, dev, false);
 }
 
 static __always_inline int on_drop(__u64 *ctx, bool raw)
@@ -672,8 +758,136 @@ int qdisc_drop_btf(__u64 *ctx)
 
 	if (p) {
 		p->skb = skb;
+		p->time_ns = 0;
 		p->reason = ctx[4];
 	}
+	return 0;
+}
+
+/* The key of a trap's words. Drivers come and go, so addresses are none. */
+static __always_inline __u64 hash_trap(const struct trap *t)
+{
+	const volatile __u64 *w = (const volatile __u64 *)t;
+	__u64 h = 0;
+
+#pragma unroll
+	for (unsigned int i = 0; i < sizeof(*t) / sizeof(*w); i++) {
+		h = (h ^ w[i]) * 0x9e3779b97f4a7c15ull;
+		h ^= h >> 32;
+	}
+	return h ? h : 1;
+}
+
+/*
+ * The words of a trap, brought to user space with the first report: samples
+ * would come too late or not at all. False where there is no room for them.
+ */
+static __always_inline bool name_trap(struct devlink_trap_metadata *m,
+				      __u64 *key)
+{
+	const char *name = NULL, *group = NULL;
+	struct trap t = {};
+
+	if (!field_exists(m->trap_name) || !field_exists(m->trap_group_name))
+		return false;
+	PEEK(name, m, trap_name);
+	PEEK(group, m, trap_group_name);
+	bpf_probe_read_kernel_str(t.name, sizeof(t.name), name);
+	bpf_probe_read_kernel_str(t.group, sizeof(t.group), group);
+	*key = hash_trap(&t);
+	return bpf_map_lookup_elem(&traps, key) ||
+	       !bpf_map_update_elem(&traps, key, &t, BPF_ANY);
+}
+
+/*
+ * The protocol as ip_proto() has it. The driver has set the link header, and
+ * may have put data before it or behind it.
+ */
+static __always_inline __u8 trapped_proto(struct sk_buff *skb, __u16 ethertype)
+{
+	unsigned char *head = NULL;
+	__u16 mac = NO_HEADER, net = 0;
+	__u8 proto = 0;
+
+	PEEK(net, skb, network_header);
+	PEEK(mac, skb, mac_header);
+	if (net || mac == NO_HEADER)
+		return ip_proto(skb, ethertype, true);
+	if (ethertype != ETH_P_IP && ethertype != ETH_P_IPV6)
+		return 0;
+	PEEK(head, skb, head);
+	head += mac + ETH_HLEN + (ethertype == ETH_P_IP ? 9 : 6);
+	bpf_probe_read_kernel(&proto, sizeof(proto), head);
+	return proto;
+}
+
+/* Remembers that the packet is counted, for when it is freed. */
+static __always_inline void expect_twin(struct sk_buff *skb)
+{
+	__u32 until = epoch + TRAP_TICKS;
+	struct pending *p = pending_of((__u64)skb);
+
+	if (!p)
+		return;
+	p->skb = (__u64)skb;
+	p->sum = packet_sum(skb);
+	p->time_ns = bpf_ktime_get_ns();
+	if (trapped_until != until)
+		trapped_until = until;
+}
+
+/*
+ * Arguments: devlink, skb, metadata. Only what hardware drops: what it cannot
+ * forward itself (DEVLINK_TRAP_TYPE_EXCEPTION) goes on into the kernel, whose
+ * drop it is if it is one; what is meant for the host (CONTROL) is no drop.
+ *
+ * It has stretches of its own, as it may run while kfree_skb does, and on
+ * PREEMPT_RT be preempted by itself; hence atomics. Reports are few: traps are
+ * policed.
+ */
+SEC("raw_tracepoint/devlink_trap_report")
+int trap_report_raw(__u64 *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx[1];
+	struct devlink_trap_metadata *m = (void *)ctx[2];
+	enum devlink_trap_type type = DEVLINK_TRAP_TYPE_CONTROL;
+	struct net_device *dev = NULL;
+	__u32 ifindex = 0, netns = 0, len = 0;
+	struct slot *s = NULL;
+	__u16 proto = 0;
+	struct words k;
+
+	if (!field_exists(m->trap_type))
+		return 0;
+	PEEK(type, m, trap_type);
+	if (type != DEVLINK_TRAP_TYPE_DROP)
+		return 0;
+	if (field_exists(m->input_dev))
+		PEEK(dev, m, input_dev);
+	PEEK(proto, skb, protocol);
+	PEEK(len, skb, len);
+	proto = swap16(proto);
+	if (dev) {
+		netns = dev_netns(dev, true);
+		PEEK(ifindex, dev, ifindex);
+	}
+	if (name_trap(m, &k.location)) {
+		k.reason_netns = (__u64)netns << 32;
+		k.rest = ifindex | (__u64)proto << 32 |
+			 (__u64)trapped_proto(skb, proto) << 48 |
+			 (__u64)DIR_HARDWARE << 56;
+		s = slot_in(&k, trap_base + bpf_get_smp_processor_id() * TRAP_SLOTS,
+			    TRAP_SLOTS);
+	}
+	expect_twin(skb);
+	if (!s) {
+		count_full(len);
+		return 0;
+	}
+	__sync_fetch_and_add(&s->bytes, len);
+	__sync_fetch_and_add(&s->drops, 1);
+	if (take_token(s))
+		sample(ctx, &k, skb, dev, true);
 	return 0;
 }
 

@@ -70,6 +70,8 @@ type skbdropEvent struct {
 type skbdropPending struct {
 	_      structs.HostLayout
 	Skb    uint64
+	Sum    uint64
+	TimeNs uint64
 	Reason uint32
 	Pad    uint32
 }
@@ -84,25 +86,37 @@ type skbdropSlot struct {
 	Pad    [2]uint64
 }
 
+type skbdropTrap struct {
+	_     structs.HostLayout
+	Name  [64]int8
+	Group [64]int8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	skbdropMapPending       = "pending"
-	skbdropMapSamples       = "samples"
-	skbdropMapSlots         = "slots"
-	skbdropMapState         = "state"
-	skbdropProgKfreeSkbBtf  = "kfree_skb_btf"
-	skbdropProgKfreeSkbRaw  = "kfree_skb_raw"
-	skbdropProgQdiscDropBtf = "qdisc_drop_btf"
-	skbdropVarBurst         = "burst"
-	skbdropVarEpoch         = "epoch"
-	skbdropVarHaveCast      = "have_cast"
-	skbdropVarKfreeSkbArgs  = "kfree_skb_args"
-	skbdropVarMayNest       = "may_nest"
-	skbdropVarQdiscDrop     = "qdisc_drop"
-	skbdropVarRefill        = "refill"
-	skbdropVarSlotsPerCpu   = "slots_per_cpu"
+	skbdropMapPending        = "pending"
+	skbdropMapSamples        = "samples"
+	skbdropMapSlots          = "slots"
+	skbdropMapState          = "state"
+	skbdropMapTraps          = "traps"
+	skbdropProgKfreeSkbBtf   = "kfree_skb_btf"
+	skbdropProgKfreeSkbRaw   = "kfree_skb_raw"
+	skbdropProgQdiscDropBtf  = "qdisc_drop_btf"
+	skbdropProgTrapReportRaw = "trap_report_raw"
+	skbdropVarBurst          = "burst"
+	skbdropVarEpoch          = "epoch"
+	skbdropVarHaveCast       = "have_cast"
+	skbdropVarHaveTraps      = "have_traps"
+	skbdropVarKfreeSkbArgs   = "kfree_skb_args"
+	skbdropVarMayNest        = "may_nest"
+	skbdropVarQdiscDrop      = "qdisc_drop"
+	skbdropVarRefill         = "refill"
+	skbdropVarSlotsPerCpu    = "slots_per_cpu"
+	skbdropVarTrapBase       = "trap_base"
+	skbdropVarTrappedUntil   = "trapped_until"
+	skbdropVarTwinNs         = "twin_ns"
 )
 
 // loadSkbdrop returns the embedded CollectionSpec for skbdrop.
@@ -147,9 +161,10 @@ type skbdropSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type skbdropProgramSpecs struct {
-	KfreeSkbBtf  *ebpf.ProgramSpec `ebpf:"kfree_skb_btf"`
-	KfreeSkbRaw  *ebpf.ProgramSpec `ebpf:"kfree_skb_raw"`
-	QdiscDropBtf *ebpf.ProgramSpec `ebpf:"qdisc_drop_btf"`
+	KfreeSkbBtf   *ebpf.ProgramSpec `ebpf:"kfree_skb_btf"`
+	KfreeSkbRaw   *ebpf.ProgramSpec `ebpf:"kfree_skb_raw"`
+	QdiscDropBtf  *ebpf.ProgramSpec `ebpf:"qdisc_drop_btf"`
+	TrapReportRaw *ebpf.ProgramSpec `ebpf:"trap_report_raw"`
 }
 
 // skbdropMapSpecs contains maps before they are loaded into the kernel.
@@ -160,6 +175,7 @@ type skbdropMapSpecs struct {
 	Samples *ebpf.MapSpec `ebpf:"samples"`
 	Slots   *ebpf.MapSpec `ebpf:"slots"`
 	State   *ebpf.MapSpec `ebpf:"state"`
+	Traps   *ebpf.MapSpec `ebpf:"traps"`
 }
 
 // skbdropVariableSpecs contains global variables before they are loaded into the kernel.
@@ -169,11 +185,15 @@ type skbdropVariableSpecs struct {
 	Burst        *ebpf.VariableSpec `ebpf:"burst"`
 	Epoch        *ebpf.VariableSpec `ebpf:"epoch"`
 	HaveCast     *ebpf.VariableSpec `ebpf:"have_cast"`
+	HaveTraps    *ebpf.VariableSpec `ebpf:"have_traps"`
 	KfreeSkbArgs *ebpf.VariableSpec `ebpf:"kfree_skb_args"`
 	MayNest      *ebpf.VariableSpec `ebpf:"may_nest"`
 	QdiscDrop    *ebpf.VariableSpec `ebpf:"qdisc_drop"`
 	Refill       *ebpf.VariableSpec `ebpf:"refill"`
 	SlotsPerCpu  *ebpf.VariableSpec `ebpf:"slots_per_cpu"`
+	TrapBase     *ebpf.VariableSpec `ebpf:"trap_base"`
+	TrappedUntil *ebpf.VariableSpec `ebpf:"trapped_until"`
+	TwinNs       *ebpf.VariableSpec `ebpf:"twin_ns"`
 }
 
 // skbdropObjects contains all objects after they have been loaded into the kernel.
@@ -200,6 +220,7 @@ type skbdropMaps struct {
 	Samples *ebpf.Map `ebpf:"samples"`
 	Slots   *ebpf.Map `ebpf:"slots"`
 	State   *ebpf.Map `ebpf:"state"`
+	Traps   *ebpf.Map `ebpf:"traps"`
 }
 
 func (m *skbdropMaps) Close() error {
@@ -208,6 +229,7 @@ func (m *skbdropMaps) Close() error {
 		m.Samples,
 		m.Slots,
 		m.State,
+		m.Traps,
 	)
 }
 
@@ -218,20 +240,25 @@ type skbdropVariables struct {
 	Burst        *ebpf.Variable `ebpf:"burst"`
 	Epoch        *ebpf.Variable `ebpf:"epoch"`
 	HaveCast     *ebpf.Variable `ebpf:"have_cast"`
+	HaveTraps    *ebpf.Variable `ebpf:"have_traps"`
 	KfreeSkbArgs *ebpf.Variable `ebpf:"kfree_skb_args"`
 	MayNest      *ebpf.Variable `ebpf:"may_nest"`
 	QdiscDrop    *ebpf.Variable `ebpf:"qdisc_drop"`
 	Refill       *ebpf.Variable `ebpf:"refill"`
 	SlotsPerCpu  *ebpf.Variable `ebpf:"slots_per_cpu"`
+	TrapBase     *ebpf.Variable `ebpf:"trap_base"`
+	TrappedUntil *ebpf.Variable `ebpf:"trapped_until"`
+	TwinNs       *ebpf.Variable `ebpf:"twin_ns"`
 }
 
 // skbdropPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSkbdropObjects or ebpf.CollectionSpec.LoadAndAssign.
 type skbdropPrograms struct {
-	KfreeSkbBtf  *ebpf.Program `ebpf:"kfree_skb_btf"`
-	KfreeSkbRaw  *ebpf.Program `ebpf:"kfree_skb_raw"`
-	QdiscDropBtf *ebpf.Program `ebpf:"qdisc_drop_btf"`
+	KfreeSkbBtf   *ebpf.Program `ebpf:"kfree_skb_btf"`
+	KfreeSkbRaw   *ebpf.Program `ebpf:"kfree_skb_raw"`
+	QdiscDropBtf  *ebpf.Program `ebpf:"qdisc_drop_btf"`
+	TrapReportRaw *ebpf.Program `ebpf:"trap_report_raw"`
 }
 
 func (p *skbdropPrograms) Close() error {
@@ -239,6 +266,7 @@ func (p *skbdropPrograms) Close() error {
 		p.KfreeSkbBtf,
 		p.KfreeSkbRaw,
 		p.QdiscDropBtf,
+		p.TrapReportRaw,
 	)
 }
 

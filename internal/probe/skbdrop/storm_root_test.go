@@ -33,6 +33,9 @@ func best(t testing.TB) Options {
 	if o.HaveCast, err = types.HasFunc("bpf_rdonly_cast"); err != nil {
 		t.Fatal(err)
 	}
+	if o.Traps, err = types.HasTrapReport(); err != nil {
+		t.Fatal(err)
+	}
 	return o
 }
 
@@ -50,6 +53,8 @@ func variants(t testing.TB) map[string]Options {
 	add("nested", func(v *Options) { v.Guarded = false })
 	add("raw_tracepoint", func(v *Options) { v.Raw = true })
 	add("raw_tracepoint, nested", func(v *Options) { v.Raw, v.Guarded = true, false })
+	add("traps", func(v *Options) { v.Traps = true })
+	add("no traps", func(v *Options) { v.Traps = false })
 	for args := 2; args < o.Args; args++ {
 		add(fmt.Sprintf("%d arguments", args), func(v *Options) { v.Args = args })
 	}
@@ -280,7 +285,7 @@ func BenchmarkStorm(b *testing.B) {
 	b.Run("empty", func(b *testing.B) {
 		benchmarkStorm(b, attachEmpty)
 	})
-	for _, name := range []string{"best", "no cast", "nested", "raw_tracepoint"} {
+	for _, name := range []string{"no traps", "traps", "no cast", "nested", "raw_tracepoint"} {
 		b.Run(name, func(b *testing.B) {
 			benchmarkStorm(b, func(t testing.TB) func() {
 				p, err := Open(variants(t)[name])

@@ -19,11 +19,15 @@ const (
 	RX
 	TX
 	Forward
+	// Hardware dropped the packet, which it had received.
+	Hardware
 )
 
 // Key is what drops are counted by, in the kernel's numbers. It is laid out
 // as struct drop_key.
 type Key struct {
+	// Location is the address that freed the packet. Of a drop by hardware it is
+	// what Probe.Trap takes.
 	Location  uint64
 	Reason    uint32
 	NetNS     uint32
@@ -55,8 +59,8 @@ type table struct {
 type total struct{ drops, bytes uint64 }
 
 // mapTable maps the slots for reading.
-func mapTable(m *ebpf.Map, stretches, slots int) (*table, error) {
-	n := stretches * slots
+func mapTable(m *ebpf.Map) (*table, error) {
+	n := int(m.MaxEntries())
 	size := n * slotWords * 8
 	page := os.Getpagesize()
 	mem, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ, unix.MAP_SHARED)
