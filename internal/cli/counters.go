@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -77,12 +76,8 @@ func (f *countersFlags) check(c *cobra.Command) error {
 		return usage(fmt.Errorf("--count %d: want a positive number", f.count))
 	case f.count > 0 && f.interval == 0:
 		return usage(errors.New("--count: how long is an interval? Give --interval"))
-	case c.Flags().Changed("interface") && (len(f.interfaces) == 0 || slices.Contains(f.interfaces, "")):
-		return usage(errors.New("-i: the name of the device is empty"))
-	case c.Flags().Changed("netns") && (len(f.netns) == 0 || slices.Contains(f.netns, "")):
-		return usage(errors.New("--netns: the name of the network namespace is empty"))
 	}
-	return nil
+	return checkNames(c)
 }
 
 // counters reads and prints counters.

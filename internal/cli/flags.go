@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -45,10 +46,25 @@ func (w *watching) readFlags(c *cobra.Command) {
 	c.Flags().StringVarP(&w.file, "read", "r", "", "read a recorded `file` (- is standard input) instead of watching")
 }
 
+// checkNames refuses filters without a name: --netns "$NS" where NS is not set
+// must not mean all of them.
+func checkNames(c *cobra.Command) error {
+	for flag, what := range map[string]string{"interface": "device", "netns": "network namespace", "reason": "reason"} {
+		f := c.Flags().Lookup(flag)
+		if f == nil || !f.Changed {
+			continue
+		}
+		if names, err := c.Flags().GetStringSlice(flag); err != nil || len(names) == 0 || slices.Contains(names, "") {
+			return usage(fmt.Errorf("--%s: the name of the %s is empty", flag, what))
+		}
+	}
+	return nil
+}
+
 // checkRead refuses what means nothing beside -r: flags that say how to watch,
 // and the number of a process, which another machine gives to another one.
 func (w *watching) checkRead(c *cobra.Command, live ...string) error {
-	if err := w.checkSymbols(c); err != nil || w.file == "" {
+	if err := errors.Join(checkNames(c), w.checkSymbols(c)); err != nil || w.file == "" {
 		return err
 	}
 	for _, name := range live {

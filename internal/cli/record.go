@@ -41,7 +41,7 @@ packets, and names of processes.`,
 			if err := checkDurations(map[string]time.Duration{"duration": w.duration, "interval": interval}); err != nil {
 				return err
 			}
-			if err := w.checkSymbols(c); err != nil {
+			if err := errors.Join(checkNames(c), w.checkSymbols(c)); err != nil {
 				return err
 			}
 			k, err := loadKnowledge()
