@@ -279,7 +279,7 @@ func TestKilled(t *testing.T) {
 // labChild is busy with every scenario until it is killed.
 func labChild(t *testing.T) {
 	// It ends by itself should nobody kill it.
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var started, all sync.WaitGroup
 	for _, s := range childScenarios(t) {

@@ -58,6 +58,9 @@ type Job struct {
 	Name string
 	Dir  string // in the machine
 	Args []string
+	// Processors has all of the machine's on for this job, else the first alone
+	// works: an emulator spends much on what processors tell each other.
+	Processors bool
 }
 
 // Files are files for the machine: the path there, and the path here.
@@ -121,7 +124,11 @@ func Build(ctx context.Context, path, moduleDir, builtin string, files Files, jo
 func script(jobs []Job) []byte {
 	var b strings.Builder
 	for i, j := range jobs {
-		fmt.Fprintf(&b, "job %d %s", i, quote(j.Dir))
+		on := 0
+		if j.Processors {
+			on = 1
+		}
+		fmt.Fprintf(&b, "job %d %d %s", i, on, quote(j.Dir))
 		for _, a := range j.Args {
 			b.WriteString(" " + quote(a))
 		}

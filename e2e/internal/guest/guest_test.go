@@ -35,10 +35,10 @@ func FuzzParse(f *testing.F) {
 // TestScriptQuotes runs the script of jobs with a job that prints what it is
 // given.
 func TestScriptQuotes(t *testing.T) {
-	jobs := []Job{{Dir: "/a b", Args: []string{"it's", "$HOME", "^(A|B)$"}}, {Dir: "/", Args: []string{""}}}
+	jobs := []Job{{Dir: "/a b", Args: []string{"it's", "$HOME", "^(A|B)$"}}, {Dir: "/", Args: []string{""}, Processors: true}}
 	sh := exec.Command("sh", "-c", `job() { printf '<%s>' "$@"; echo; }`+"\n"+string(script(jobs)))
 	out, err := sh.CombinedOutput()
-	want := "<0></a b><it's><$HOME><^(A|B)$>\n<1></><>\n"
+	want := "<0><0></a b><it's><$HOME><^(A|B)$>\n<1><1></><>\n"
 	if err != nil || string(out) != want {
 		t.Errorf("%v: %swant %s", err, out, want)
 	}

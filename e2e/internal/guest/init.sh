@@ -20,11 +20,15 @@ exec </dev/null >/dev/ttyS1 2>&1
 
 say() { printf '\n@@ vmtest %s\n' "$*"; }
 
-# job NUMBER DIRECTORY COMMAND…
+# job NUMBER PROCESSORS DIRECTORY COMMAND…: all but the first processor are on (1)
+# or off (0).
 job() {
-	number=$1 dir=$2
-	shift 2
+	number=$1 on=$2 dir=$3
+	shift 3
 	say begin "$number"
+	for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do
+		[ "$(cat "$cpu")" = "$on" ] || echo "$on" >"$cpu"
+	done
 	(cd "$dir" && exec "$@")
 	say end "$number" "$?"
 }
