@@ -9,7 +9,7 @@ SHELL := /bin/bash
 CLANG_VERSION := 19.1.7
 
 # How long `make fuzz` and `make test` run each fuzz target.
-FUZZTIME ?= 1s
+FUZZTIME ?= 500ms
 
 # What the tests use beyond Go, as command:Debian-package.
 TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
@@ -56,7 +56,7 @@ unit: deps bin ## unit and golden tests, without root
 race: bin ## the unit tests under the race detector
 	@$(LEVELS) race
 
-fuzz: bin ## each fuzz target for FUZZTIME (1s)
+fuzz: bin ## each fuzz target for FUZZTIME (500ms)
 	@$(LEVELS) fuzz
 
 root: deps bin ## tests on the real kernel, as root or through sudo
