@@ -6,12 +6,9 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 
@@ -51,6 +48,7 @@ func usage(err error) error { return &exitError{exitUsage, err} }
 type app struct {
 	in       io.Reader
 	out, err io.Writer
+	signals  *signals // nil where none are caught
 
 	json  bool
 	quiet bool
@@ -60,20 +58,17 @@ type app struct {
 
 // Main runs whydrop and returns its exit code.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, sig, stop := catchSignals()
 	defer stop()
-	// A second signal ends the program at once: the kernel detaches then.
-	context.AfterFunc(ctx, stop)
-
-	a := &app{in: in, out: out, err: errOut}
+	a := &app{in: in, out: out, err: errOut, signals: sig}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
+	if err == nil || sig.monitor.Load() && errors.Is(err, syscall.EPIPE) {
+		return exitOK // whoever reads the output has seen enough
 	}
 	code := exitCode(err)
 	if msg := strings.TrimSpace(err.Error()); msg != "" {
@@ -114,7 +109,9 @@ it watches for 10 seconds and prints the verdict, as "whydrop diagnose" does.
 
 It needs root, or the capabilities CAP_BPF, CAP_PERFMON, CAP_SYSLOG and
 CAP_NET_ADMIN; "whydrop doctor" says what this host allows. It changes
-nothing, and nothing of it stays behind when it ends, however it ends.
+nothing, and nothing of it stays behind when it ends, however it ends; but the
+kernel's drop monitor, where that is used, is one for the whole host, and after
+kill -9 goes on until "whydrop doctor --recover-dropmon" puts it back.
 
 ` + sourceHelp + `
 

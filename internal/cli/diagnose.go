@@ -117,11 +117,7 @@ func ask(ctx context.Context, o *record.Observation, k *diagnose.Knowledge) {
 		}
 		facts, blind := observe.Facts(ctx, open)
 		o.Facts = append(o.Facts, facts...)
-		for _, b := range blind {
-			if !slices.Contains(o.Blind, b) {
-				o.Blind = append(o.Blind, b)
-			}
-		}
+		o.Blind = addBlind(o.Blind, blind)
 	}
 }
 
@@ -144,25 +140,41 @@ func (a *app) readObservation(w *watching) (*record.Observation, error) {
 	defer done()
 	c := record.NewCollector(r.Header())
 	seen := keys{}
-	defer func() { a.hintUnmatched(w, seen) }()
-	for {
+	drops, blind := w.filter.Recorded(r.Header().Sources)
+	defer func() { a.hintUnmatched(w.file, drops, seen) }()
+	var end error
+	for n := 0; ; n++ {
 		iv, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if errors.Is(err, record.ErrTruncated) {
-			o := c.Finish(record.Trailer{})
-			return &o, &exitError{exitPartial, fmt.Errorf("%s: %w", w.file, err)}
+		if errors.Is(err, record.ErrTruncated) || err != nil && n > 0 {
+			// What came before it is good.
+			end = &exitError{exitPartial, fmt.Errorf("%s: %w", w.file, err)}
+			break
 		}
 		if err != nil {
 			return nil, usage(fmt.Errorf("%s: %w", w.file, err))
 		}
 		seen.add(iv)
-		c.Add(filterInterval(iv, w.filter))
+		c.Add(filterInterval(iv, drops))
 	}
+	// A record that ends early has none; what a capture's books say holds.
 	t, _ := r.Trailer()
 	o := c.Finish(filterTrailer(t, w.filter))
-	return &o, nil
+	o.Blind = addBlind(o.Blind, blind)
+	return &o, end
+}
+
+// addBlind adds what is not there yet: a record may have been made with a filter
+// already.
+func addBlind(list, more []record.Blind) []record.Blind {
+	for _, b := range more {
+		if !slices.Contains(list, b) {
+			list = append(list, b)
+		}
+	}
+	return list
 }
 
 // filterTrailer leaves out the counters and facts of namespaces that the

@@ -33,7 +33,9 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: `doctor asks the kernel what it supports and what this process may do, one
 function at a time, and says which source will be used. It changes nothing:
 it loads eBPF programs that do nothing and closes them at once, and for a
-moment attaches the one that watches. Exit status 3 means that nothing can be
+moment attaches the one that watches. Where that does not work and the kernel's
+drop monitor is there, it starts that for a moment, if it does not run, and puts
+it back. Exit status 3 means that nothing can be
 watched.
 
 The kernel's drop monitor (NET_DM) is one for the whole host, and goes on when
@@ -86,7 +88,7 @@ func (a *app) doctor(ctx context.Context) error {
 	d.Host.Program = release
 	d.Checks = host.Checks(ctx)
 	// The proof is in the watching.
-	s, err := observe.Start(observe.Options{Program: release})
+	s, err := a.open(observe.Options{Program: release})
 	if err != nil {
 		d.Source = record.Source{Name: observe.SourceSkbDrop, State: record.SourceFailed, Why: err.Error()}
 	} else {

@@ -37,6 +37,10 @@ type dumpFlags struct {
 // cannot hold more.
 const allBytes = math.MaxUint16
 
+// maxBuffer is the largest receive buffer, in bytes: the kernel doubles it in an
+// int (sock_setsockopt of net/core/sock.c).
+const maxBuffer = math.MaxInt32 / 2
+
 func (a *app) dumpCommand() *cobra.Command {
 	var d dumpFlags
 	c := &cobra.Command{
@@ -104,8 +108,8 @@ func (d *dumpFlags) check() error {
 		return usage(errors.New("dump: of -q, -s, -e and -p one at a time"))
 	case d.origin != "" && d.origin != "sw" && d.origin != "hw":
 		return usage(fmt.Errorf("--origin %q: want sw or hw", d.origin))
-	case d.buffer <= 0:
-		return usage(fmt.Errorf("--bufsize %d: want a positive number", d.buffer))
+	case d.buffer <= 0 || d.buffer > maxBuffer:
+		return usage(fmt.Errorf("--bufsize %d: want a number from 1 to %d", d.buffer, maxBuffer))
 	case d.count < 0:
 		return usage(fmt.Errorf("--count %d: want a positive number", d.count))
 	case d.queue == 0:
@@ -193,17 +197,18 @@ func (a *app) printStats(s dropmon.Stats) error {
 
 // dump captures until it is interrupted or has enough.
 func (a *app) dump(ctx context.Context, d *dumpFlags) (err error) {
-	if f, ok := a.out.(*os.File); ok && d.write == "-" && term.IsTerminal(int(f.Fd())) {
-		return usage(errors.New("dump: a capture is nothing for a terminal: name a file (-w FILE), or send it through a pipe"))
-	}
 	out, err := a.openOutput(d.write)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
+	// /dev/stdout too
+	if f, ok := out.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return usage(errors.New("dump: a capture is nothing for a terminal: name a file (-w FILE), or send it through a pipe"))
+	}
 	// However it ends, the monitor must be stopped: also where the other end of
 	// a pipe went away, or somebody is impatient.
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(ctx, ending(os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPIPE)...)
 	defer stop()
 	begin := time.Now()
 	m, err := dropmon.Open(dropmon.Options{

@@ -118,9 +118,11 @@ func begun(path string) bool {
 }
 
 // startDwdump begins a capture of Debian's dwdump; the returned function ends it
-// as a person does.
+// as a person does. dwdump leaves the monitor's configuration as it set it, in
+// packet mode: what was before is set back.
 func startDwdump(t *testing.T, args ...string) (path string, stop func()) {
 	t.Helper()
+	before := dropmonConfig(t)
 	path = filepath.Join(t.TempDir(), "dwdump.pcap")
 	c := exec.CommandContext(bounded(t), "dwdump", append(args, "-w", path)...)
 	var problems bytes.Buffer
@@ -141,10 +143,23 @@ func startDwdump(t *testing.T, args ...string) (path string, stop func()) {
 		if err := c.Wait(); err != nil {
 			t.Errorf("dwdump: %v\n%s", err, problems.String())
 		}
+		setDropmonConfig(t, before)
 	}
 	t.Cleanup(stop)
 	until(t, "dwdump to begin", func() bool { return begun(path) })
 	return path, stop
+}
+
+func setDropmonConfig(t *testing.T, config dropmon.Config) {
+	t.Helper()
+	c, err := dropmon.Dial(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetConfig(config); err != nil {
+		t.Error(err)
+	}
 }
 
 // dumping is a capture of ours in this process.

@@ -54,6 +54,7 @@ func TestDumpCheck(t *testing.T) {
 		{"dump", "-t", "some"},
 		{"dump", "-l", "0"},
 		{"dump", "-b", "0"},
+		{"dump", "-b", "1073741824"},
 		{"dump", "-q", "-s"},
 		{"dump", "-e", "-p"},
 		{"dump", "-c", "-1"},

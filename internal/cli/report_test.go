@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -80,11 +81,22 @@ func TestReportReadsStandardInput(t *testing.T) {
 	}
 }
 
+// lastRecord is where the last record of a pcap file begins.
+func lastRecord(b []byte) (last int) {
+	for at := 24; at < len(b); {
+		last = at
+		at += 16 + int(binary.LittleEndian.Uint32(b[at+8:]))
+	}
+	return last
+}
+
 func TestReportOfBrokenFiles(t *testing.T) {
 	whole, err := os.ReadFile(fileOfDwdump)
 	if err != nil {
 		t.Fatal(err)
 	}
+	long := bytes.Clone(whole) // the last record claims more than can be
+	binary.LittleEndian.PutUint32(long[lastRecord(long)+8:], 300_000)
 	ethernet := bytes.Clone(whole)
 	ethernet[20] = 1
 	for name, tt := range map[string]struct {
@@ -93,6 +105,7 @@ func TestReportOfBrokenFiles(t *testing.T) {
 		says string
 	}{
 		"ends in a record":   {whole[:len(whole)-10], exitPartial, "ends early"},
+		"breaks in a record": {long, exitPartial, "300000"},
 		"ends in its header": {whole[:20], exitUsage, "ends early"},
 		"no messages":        {whole[:24], exitUsage, "no message"},
 		"of a network card":  {ethernet, exitUsage, "link type 1"},
@@ -106,7 +119,7 @@ func TestReportOfBrokenFiles(t *testing.T) {
 			}
 			for _, cmd := range []string{"report", "watch", "diagnose"} {
 				r := here(t, cmd, "-r", path)
-				if r.code != tt.code || !strings.Contains(r.err, tt.says) {
+				if r.code != tt.code || !strings.Contains(r.err, tt.says) || (tt.code == exitPartial) != strings.Contains(r.out, "127.0.0.1:9") {
 					t.Errorf("%s: exit status %d, want %d and %q\n%s", cmd, r.code, tt.code, tt.says, r.err)
 				}
 			}

@@ -94,8 +94,11 @@ func findLookup(method string) (lookup, error) {
 		}
 		return lookup{source, "symbols of " + method}, nil
 	}
-	if strings.HasPrefix(method, "kas") {
+	switch {
+	case strings.HasPrefix(method, "kas"):
 		return lookupKas, nil
+	case method == kernel.SymbolsNone:
+		return lookupNone, nil
 	}
 	var path *os.PathError
 	if errors.As(err, &path) {
@@ -105,7 +108,7 @@ func findLookup(method string) (lookup, error) {
 }
 
 func (a *app) shell(method string) error {
-	if strings.HasPrefix(method, "list") {
+	if _, err := os.Stat(method); method == "list" || strings.HasPrefix(method, "list") && err != nil {
 		_, err := fmt.Fprint(a.out, "Available lookup methods:\nkas - use /proc/kallsyms\nFILE - use a System.map, or a vmlinux with debugging information\n")
 		return err
 	}
@@ -162,10 +165,18 @@ func (a *app) shellBackend() (shell.Backend, error) {
 	return backend, nil
 }
 
+// ending adds SIGHUP to signals, unless it is ignored: so nohup wants it.
+func ending(signals ...os.Signal) []os.Signal {
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
+}
+
 // shellSignals hands on Ctrl-C and ends the context on what else ends a program:
 // a closed pipe too, or the drop monitor would go on without it.
 func shellSignals() (context.Context, <-chan os.Signal, func()) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGQUIT)
+	ctx, stop := signal.NotifyContext(context.Background(), ending(syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGQUIT)...)
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
 	return ctx, interrupts, func() {

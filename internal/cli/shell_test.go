@@ -43,6 +43,12 @@ func TestFindLookup(t *testing.T) {
 			t.Errorf("-l %q: %+v, %v; want %+v", method, got, err, want)
 		}
 	}
+	if err := os.Remove("none"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := findLookup("none"); got != lookupNone || err != nil {
+		t.Errorf("-l none, without such a file: %+v, %v", got, err)
+	}
 	if got, err := findLookup("ka"); err == nil {
 		t.Errorf("-l ka: %+v", got)
 	}

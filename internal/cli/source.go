@@ -45,12 +45,24 @@ func (w *watching) sourceFlag(c *cobra.Command) {
 func (a *app) start(w *watching, opt observe.Options) (*observe.Session, error) {
 	opt.Source, opt.Program = observe.Choice(w.source), release
 	opt.Duration, opt.Filter, opt.Symbols = w.duration, w.filter, w.symbols
-	s, err := observe.Start(opt)
+	opt.Hurry = a.signals.hurried()
+	s, err := a.open(opt)
 	if err != nil {
 		return nil, err
 	}
 	a.say(s.Notes())
 	return s, nil
+}
+
+// open begins to watch, with all care for the drop monitor while it may be in
+// use.
+func (a *app) open(opt observe.Options) (*observe.Session, error) {
+	a.signals.mayMonitor()
+	s, err := observe.Start(opt)
+	if err != nil || s.Source().Name != observe.SourceDropmon {
+		a.signals.noMonitor()
+	}
+	return s, err
 }
 
 // say prints notes of how the watching began, for a person.

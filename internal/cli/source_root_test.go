@@ -8,14 +8,17 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/internal/lab"
 	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/probe/dropmon"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
+	"golang.org/x/sys/unix"
 )
 
 // TestFqByDropMonitor: from the summaries of the drop monitor, which tell a place
@@ -147,6 +150,52 @@ func TestEachByDropMonitor(t *testing.T) {
 	lines := strings.Count(out.String(), "udp 192.0.2.2:40000 > 192.0.2.1:7777")
 	if lines != 3 || strings.Contains(out.String(), "current task") || !strings.Contains(errOut.String(), "no link header") {
 		t.Errorf("%d lines of 3:\n%s%s", lines, out.String(), errOut.String())
+	}
+}
+
+// TestMonitorIsPutBack: nor is the drop monitor left running where a terminal goes
+// away, or somebody is impatient.
+func TestMonitorIsPutBack(t *testing.T) {
+	testkit.NeedRoot(t)
+	if !testkit.Wants(t, "CONFIG_NET_DROP_MONITOR") {
+		return // TestSignalsWithDropMonitor
+	}
+	conn, err := dropmon.Dial(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for name, list := range map[string][]syscall.Signal{
+		"terminal": {unix.SIGHUP}, "impatient": {unix.SIGINT, unix.SIGINT}, "quit": {unix.SIGQUIT},
+	} {
+		c := command(t, "watch", "--source", "dropmon")
+		var errOut console
+		c.Stderr = &errOut
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Process.Kill() })
+		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			on, err := conn.Running()
+			if on {
+				break
+			}
+			if err != nil || time.Now().After(end) {
+				t.Fatalf("%s: it does not begin: %v %s", name, err, errOut.String())
+			}
+		}
+		for _, sig := range list {
+			if err := c.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		if err := c.Wait(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, errOut.String())
+		}
+		if r := here(t, "doctor", "--recover-dropmon"); !strings.HasPrefix(r.out, "nothing was left running") {
+			t.Errorf("%s: %s%s", name, r.out, r.err)
+		}
 	}
 }
 

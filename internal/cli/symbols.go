@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/whydrop/whydrop/internal/kernel"
+	"github.com/whydrop/whydrop/internal/netlinkpcap"
 	"github.com/whydrop/whydrop/internal/observe"
 	"github.com/whydrop/whydrop/record"
 )
@@ -17,7 +20,8 @@ or from nowhere (none). A file is a System.map, or a vmlinux, whose debugging
 information gives file and line too. It must be of this very kernel: that is
 checked by the distances between symbols, and by the build id. /proc/kallsyms is
 then read no further than its first symbols, which say how far KASLR moved the
-kernel. With -r a file names what was recorded, on any machine.`
+kernel. With -r a file names what was recorded, on any machine; of a capture,
+where its alerts name two functions of the kernel.`
 
 // symbolsFlag adds --symbols.
 func (w *watching) symbolsFlag(c *cobra.Command) {
@@ -32,7 +36,15 @@ func (a *app) openNamed(w *watching) (recording, func(), error) {
 	if err != nil || w.symbols == "" || w.symbols == kernel.SymbolsKallsyms {
 		return r, done, err
 	}
-	names, err := kernel.OpenNamesOf(w.symbols, r.Header())
+	var said []record.Location
+	if _, ok := r.(*netlinkpcap.Reader); ok {
+		if w.file == "-" {
+			done()
+			return nil, nil, usage(errors.New("--symbols: a capture is read twice for it: name its file, not standard input"))
+		}
+		said = a.said(w.file)
+	}
+	names, err := kernel.OpenNamesOf(w.symbols, r.Header(), said...)
 	if err != nil {
 		done()
 		return nil, nil, usage(fmt.Errorf("--symbols: %w", err))
@@ -42,6 +54,36 @@ func (a *app) openNamed(w *watching) (recording, func(), error) {
 		_ = names.Close()
 		done()
 	}, nil
+}
+
+// maxSaid bounds the functions that a capture is asked for.
+const maxSaid = 256
+
+// said are places of a capture as its kernel named them, one of each function:
+// they tell where that kernel lay, which nothing else in a capture does. What is
+// wrong with the file is told where it is read again. The first place is none, for
+// a capture that names none.
+func (a *app) said(path string) []record.Location {
+	list := []record.Location{{}}
+	again, done, err := a.openRecord(path)
+	if err != nil {
+		return list
+	}
+	defer done()
+	seen := map[string]bool{}
+	for len(list) < maxSaid {
+		iv, err := again.Next()
+		if err != nil {
+			break
+		}
+		for i := range iv.Counts {
+			if at := iv.Counts[i].Location; at.Symbol != "" && !at.OffsetCut && !seen[at.Symbol] {
+				seen[at.Symbol] = true
+				list = append(list, at)
+			}
+		}
+	}
+	return list
 }
 
 // checkSymbols refuses, beside -r, what only a running kernel has.
@@ -118,9 +160,15 @@ func (n *named) name(at *record.Location) {
 	}
 	found := n.names.Resolve(uint64(at.Address))
 	switch {
-	case at.Symbol == "" && found.Symbol != "":
+	case at.Symbol == "" && found.Symbol != "", at.OffsetCut && found.Symbol != "" && continues(found, at.Symbol):
 		*at = found
 	case at.Symbol != "" && found.File != "":
 		at.File, at.Line = found.File, found.Line
 	}
+}
+
+// continues says whether a place may be the one whose name came cut.
+func continues(found record.Location, cut string) bool {
+	begin, more := strings.CutSuffix(cut, "…")
+	return !found.Beyond && (found.Symbol == begin || more && strings.HasPrefix(found.Symbol, begin))
 }

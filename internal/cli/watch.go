@@ -189,17 +189,20 @@ func (a *app) replay(w *watchFlags, v *viewer) error {
 	defer done()
 	h := r.Header()
 	total := report.Total{Window: record.Window{Start: h.Start}, Sources: h.Sources, Blind: h.Blind}
-	var end error
+	var end, readErr error
 	seen := keys{}
-	defer func() { a.hintUnmatched(&w.watching, seen) }()
-	for n := 0; end == nil; {
+	drops, blind := w.filter.Recorded(h.Sources)
+	defer func() { a.hintUnmatched(w.file, drops, seen) }()
+	n := 0
+	for end == nil {
 		var iv record.Interval
-		if iv, end = r.Next(); end != nil {
+		if iv, readErr = r.Next(); readErr != nil {
+			end = readErr
 			break
 		}
 		total.Window.End = iv.Window.End
 		seen.add(iv)
-		end = v.interval(filterInterval(iv, w.filter))
+		end = v.interval(filterInterval(iv, drops))
 		if n++; end == nil && !w.each && n == w.count {
 			end = errEnough
 		}
@@ -207,6 +210,7 @@ func (a *app) replay(w *watchFlags, v *viewer) error {
 	if t, ok := r.Trailer(); ok {
 		total.Sources, total.Blind, total.Window.End = t.Sources, t.Blind, t.End
 	}
+	total.Blind = addBlind(total.Blind, blind)
 	total.Window.Duration = max(0, total.Window.End.Sub(h.Start))
 	if err := v.summary(total); err != nil {
 		return err
@@ -214,7 +218,7 @@ func (a *app) replay(w *watchFlags, v *viewer) error {
 	switch {
 	case errors.Is(end, io.EOF), errors.Is(end, errEnough):
 		return partial(v.total)
-	case errors.Is(end, record.ErrTruncated):
+	case errors.Is(end, record.ErrTruncated), readErr != nil && n > 0:
 		return &exitError{exitPartial, fmt.Errorf("%s: %w", w.file, end)}
 	}
 	return usage(fmt.Errorf("%s: %w", w.file, end))

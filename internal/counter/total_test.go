@@ -274,6 +274,10 @@ func TestRulesByContent(t *testing.T) {
 			map[string]string{"": "4?", "rule ip filter INPUT 1": "0", "rule ip filter INPUT 2": "1", "rule ip filter INPUT 3": "3"},
 		},
 		{
+			"those before two equal ones are gone", snap(rule(1, "2222", 1), rule(2, "2222", 73)),
+			map[string]string{"": "4?", "rule ip filter INPUT 1": "1", "rule ip filter INPUT 2": "3"},
+		},
+		{
 			"another before them", snap(rule(1, "4444", 8), rule(2, "1111", 5), rule(3, "3333", 1_000_001), rule(4, "2222", 0), rule(5, "2222", 70)),
 			map[string]string{
 				"": "9", "rule ip filter INPUT 1": "8", "rule ip filter INPUT 2": "0", "rule ip filter INPUT 3": "1",

@@ -150,7 +150,7 @@ func unknown(d drop) Verdict {
 	s := fmt.Sprintf("Not known: reason %s at %s is in no knowledge base yet; look at the stack and the flows.", d.reason, at)
 	switch d.reason {
 	case noReason:
-		s = fmt.Sprintf("Not known: this kernel gives no reasons, and nothing is known about drops at %s; look at the stack and the flows.", at)
+		s = fmt.Sprintf("Not known: no reason was told, and nothing is known about drops at %s; look at the stack and the flows.", at)
 	case notSpecified:
 		s = fmt.Sprintf("Not known: the kernel gave no reason, and nothing is known about drops at %s; look at the stack and the flows.", at)
 	}

@@ -221,7 +221,7 @@ func TestClassifyUnknown(t *testing.T) {
 	k := load(t)
 	for _, c := range []struct{ reason, symbol, want string }{
 		{"NOT_SPECIFIED", "my_driver_rx", "the kernel gave no reason, and nothing is known about drops at my_driver_rx"},
-		{noReason, "my_driver_rx", "this kernel gives no reasons"},
+		{noReason, "my_driver_rx", "no reason was told, and nothing is known about drops at my_driver_rx"},
 		{"REASON_OF_TOMORROW", "my_driver_rx", "reason REASON_OF_TOMORROW at my_driver_rx"},
 		{"196611", "", "reason 196611 at an address that has no symbol"},
 	} {

@@ -286,6 +286,20 @@ func cutBrace(s string) (code, rest string, found bool) {
 // expand fills in the expressions. The error is that of the first one that is
 // not known; the text has a question mark in its place.
 func (t *template) expand(env any) (string, error) {
+	return t.fill(env, func(_ string, v any) string { return format(v) })
+}
+
+// say is expand for a sentence: a device that nothing names is one all the same.
+func (t *template) say(env any) (string, error) {
+	return t.fill(env, func(code string, v any) string {
+		if code == "device" && v == "" {
+			return "a device"
+		}
+		return format(v)
+	})
+}
+
+func (t *template) fill(env any, words func(code string, v any) string) (string, error) {
 	var b strings.Builder
 	var first error
 	for _, p := range t.parts {
@@ -302,7 +316,7 @@ func (t *template) expand(env any) (string, error) {
 			b.WriteByte('?')
 			continue
 		}
-		b.WriteString(format(v))
+		b.WriteString(words(p.value.text, v))
 	}
 	return b.String(), first
 }

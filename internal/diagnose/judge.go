@@ -199,7 +199,7 @@ func (m *matcher) finding(in *instance) (record.Finding, bool) {
 		f.Rate = float64(f.Drops) / sec
 		s.Rate = f.Rate
 	}
-	f.Title, _ = c.title.expand(s)
+	f.Title, _ = c.title.say(s)
 	m.describe(&f, in)
 	m.weighAll(&f, in, s)
 	m.advise(&f, c, s)

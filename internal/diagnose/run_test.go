@@ -33,6 +33,19 @@ func udp(src, dst string) *record.Packet {
 	}}
 }
 
+// What a summary of the drop monitor tells of hardware has no device: the title
+// speaks of one all the same.
+func TestTitleWithoutDevice(t *testing.T) {
+	o := observation()
+	c := record.Count{Drops: 10}
+	c.Reason = record.Reason{Name: "ingress_flow_action_drop", Subsystem: record.SubsystemDevlink}
+	o.Counts = []record.Count{c}
+	d := diagnose.Run(o, load(t), diagnose.Options{})
+	if want := "the network card of a device dropped 10 packets by a tc filter that it runs itself"; len(d.Findings) != 1 || d.Findings[0].Title != want {
+		t.Errorf("%+v, want %q", d.Findings, want)
+	}
+}
+
 // observation is ten seconds with two losses, one unknown drop and what an
 // idle host shows beside them.
 func observation() *record.Observation {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -13,7 +14,41 @@ const (
 	maxSymtab = 128 << 20
 	// maxELFName bounds a name, in bytes (KSYM_NAME_LEN is 512).
 	maxELFName = 1024
+	// maxSections and maxSectionNames bound what debug/elf takes before it can
+	// be asked: for each section it copies a name, at worst all of the names, in
+	// bytes. A kernel has some 80 sections, with 2 KiB of names.
+	maxSections     = 4096
+	maxSectionNames = 32 << 20
 )
+
+// plainSections refuses an ELF file whose sections would take debug/elf much
+// memory.
+func plainSections(image []byte) error {
+	const header, entry = 64, 64 // struct elf64_hdr, elf64_shdr
+	if len(image) < header || image[elf.EI_CLASS] != byte(elf.ELFCLASS64) {
+		return errors.New("not of a 64-bit machine")
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if image[elf.EI_DATA] == byte(elf.ELFDATA2MSB) {
+		order = binary.BigEndian
+	}
+	table, size := order.Uint64(image[40:]), order.Uint16(image[58:])
+	count, names := uint64(order.Uint16(image[60:])), uint64(order.Uint16(image[62:]))
+	if count == 0 && table != 0 || count > maxSections {
+		return fmt.Errorf("more than %d sections", maxSections)
+	}
+	if count == 0 {
+		return nil
+	}
+	if size != entry || names >= count || table > uint64(len(image)) || count*entry > uint64(len(image))-table {
+		return fmt.Errorf("its table of sections is %w", errBroken)
+	}
+	s := image[table+names*entry:]
+	if elf.SectionFlag(order.Uint64(s[8:]))&elf.SHF_COMPRESSED != 0 || order.Uint64(s[32:]) > maxSectionNames/count {
+		return errors.New("the names of its sections are compressed, or too long")
+	}
+	return nil
+}
 
 // elf takes the symbols of an ELF file, of which image is all bytes, as if nm
 // had printed them.

@@ -20,7 +20,8 @@ type moduleSpans struct {
 	learned []learned
 }
 
-// span is the memory from start to before end that a module has.
+// span is the memory from start to before end that a module's text has at most:
+// /proc/modules tells the size of its text and data together.
 type span struct {
 	start, end uint64
 	module     string
@@ -67,9 +68,12 @@ func (m *moduleSpans) module(addr uint64) (span, bool) {
 	return m.spans[i], true
 }
 
+// has says whether the kernel itself named the function of an address. That it
+// lies in a span is not enough: another module may have come since to where the
+// span ends too late.
 func (m *moduleSpans) has(addr uint64) bool {
-	_, ok := m.find(addr)
-	return ok
+	at, ok := m.find(addr)
+	return ok && at.Symbol != ""
 }
 
 // find names the module that an address lies in, and the function where it was

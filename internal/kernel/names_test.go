@@ -150,7 +150,7 @@ func TestNamesFrom(t *testing.T) {
 		{0, nil, "at the file's addresses (/proc/kallsyms), checked by 64 symbols of /proc/kallsyms and 6 ends of sections of /proc/iomem"},
 		{0x1c00000, nil, "0x1c00000 above the file's addresses (/proc/kallsyms)"},
 		{1<<64 - 0x600000, nil, "0x600000 below the file's addresses (/proc/kallsyms)"},
-		{0, map[string]string{"/proc/iomem": hiddenIomem}, "checked by 64 symbols of /proc/kallsyms"},
+		{0, map[string]string{"/proc/iomem": hiddenIomem}, "checked by 64 symbols of /proc/kallsyms and nothing behind the start of its text"},
 		{0, map[string]string{"/proc/kallsyms": "", "/proc/cmdline": "quiet nokaslr"}, "(nokaslr in /proc/cmdline), checked by 6 ends of sections of /proc/iomem"},
 	} {
 		table := caseMap()
@@ -378,9 +378,18 @@ func TestModulesOverlap(t *testing.T) {
 		"/proc/modules": "a 16384 0 - Live 0xffffffffc0100000\nb 16384 0 - Live 0xffffffffc0102000\nc 99 0 - Live 0x0\n",
 	})
 	n := open(t, h, path)
+	now := time.Now()
+	n.now = func() time.Time { return now }
 	resolves(t, n, 0xffffffffc0101fff, "[a]+0x1fff")
 	resolves(t, n, 0xffffffffc0102000, "[b]+0x0")
 	resolves(t, n, 0xffffffffc0106000, "0xffffffffc0106000")
+	// One that came since lies where b seemed to be.
+	text := "b 16384 0 - Live 0xffffffffc0102000\nd 16384 0 - Live 0xffffffffc0104000\n"
+	if err := os.WriteFile(h.path("/proc/modules"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute)
+	resolves(t, n, 0xffffffffc0104010, "[d]+0x10")
 }
 
 // A record of whoever could see addresses says where its kernel lay.

@@ -44,8 +44,10 @@ func (p *placement) begin(l landmarks, f *symbolFile) error {
 		}
 		p.proof = append(p.proof, "the build id")
 	}
+	var reach uint64
 	for _, g := range l.groups {
 		shift, found, err := g.compare(f.marks)
+		reach = max(reach, g.reach())
 		if err != nil {
 			return err
 		}
@@ -59,6 +61,9 @@ func (p *placement) begin(l landmarks, f *symbolFile) error {
 		if !g.physical {
 			p.shift, p.by = shift, g.where
 		}
+	}
+	if !same && reach < farReach && len(p.proof) > 0 {
+		p.proof = append(p.proof, "nothing behind the start of its text: another build may agree as far")
 	}
 	if p.by == "" && l.still != nil {
 		p.by = l.still()
@@ -90,6 +95,22 @@ func (g group) compare(marks map[string]*mark) (shift uint64, found int, err err
 		found++
 	}
 	return shift, found, nil
+}
+
+// farReach is how far known places must lie apart, in bytes, to say anything of
+// most of a kernel: what its text begins with seldom changes.
+const farReach = 1 << 20
+
+// reach is how far the places of a group lie apart.
+func (g group) reach() uint64 {
+	if len(g.at) == 0 {
+		return 0
+	}
+	first, last := g.at[0].Address, g.at[0].Address
+	for _, a := range g.at {
+		first, last = min(first, a.Address), max(last, a.Address)
+	}
+	return uint64(last - first)
 }
 
 func (g group) times(name string) (n int) {

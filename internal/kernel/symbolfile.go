@@ -67,11 +67,24 @@ func (h Host) openSymbolFile(path string) (*symbolFile, error) {
 
 // OpenNamesOf opens a file of symbols, as Host.OpenNames does, for the kernel
 // of a record, which may be of another host. It names the kernel itself, not
-// its modules.
-func OpenNamesOf(path string, h record.Header) (*Names, error) {
+// its modules. A record that does not say where its kernel lay may have places
+// that the kernel itself named, said: two functions of them tell.
+func OpenNamesOf(path string, h record.Header, said ...record.Location) (*Names, error) {
 	f := &symbolFile{path: path}
-	if err := f.open(recorded(h)); err != nil {
+	l := recorded(h)
+	if len(h.Anchors) == 0 && len(said) > 0 {
+		l.hidden = errors.New("of the functions that the recorded alerts name, it has fewer than two")
+	}
+	if err := f.open(l); err != nil {
 		return nil, err
+	}
+	for _, at := range said {
+		if at.Symbol == "" || at.Module != "" || at.OffsetCut || at.Beyond {
+			continue
+		}
+		if err := f.place.learn(uint64(at.Address), symbolic{name: at.Symbol, offset: at.Offset}, f.table); err != nil {
+			return nil, errors.Join(f.refusal(err), f.close())
+		}
 	}
 	n := newNames(f, time.Time{})
 	if err := f.ready(); err != nil {
@@ -198,6 +211,9 @@ func (f *symbolFile) takeELF(image []byte) error {
 	p := newParser(4*usualSymbols, 4*usualText)
 	p.marks = f.marks
 	err := guarded(func() (err error) {
+		if err := plainSections(image); err != nil {
+			return err
+		}
 		e, err := elf.NewFile(bytes.NewReader(image))
 		if err != nil {
 			return err

@@ -159,6 +159,30 @@ func FuzzSymbolMap(f *testing.F) {
 	})
 }
 
+// An ELF file whose sections claim much memory is refused before it takes any.
+func TestSectionsThatClaimMuch(t *testing.T) {
+	if err := plainSections(sampleELF(t, "dwarf5.elf")); err != nil {
+		t.Fatal(err)
+	}
+	names := func(image []byte) []byte { // the header of the section that has the names
+		return image[binary.LittleEndian.Uint64(image[40:])+64*uint64(binary.LittleEndian.Uint16(image[62:])):]
+	}
+	for want, change := range map[string]func(image []byte){
+		"not of a 64-bit machine":   func(b []byte) { b[4] = 1 },
+		"more than 4096 sections":   func(b []byte) { binary.LittleEndian.PutUint16(b[60:], 5000) },
+		"its table of sections":     func(b []byte) { binary.LittleEndian.PutUint64(b[40:], 1<<40) },
+		"compressed, or too long":   func(b []byte) { names(b)[8+1] |= 0x08 }, // SHF_COMPRESSED
+		"are compressed, or too lo": func(b []byte) { binary.LittleEndian.PutUint64(names(b)[32:], maxSectionNames) },
+	} {
+		image := bytes.Clone(sampleELF(t, "dwarf5.elf"))
+		change(image)
+		f := symbolFile{marks: map[string]*mark{}}
+		if err := f.takeELF(image); !errors.Is(err, ErrNoSymbols) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func FuzzSymbolELF(f *testing.F) {
 	f.Add(sampleELF(f, "dwarf4.elf"), uint64(0xffffffff8100004a))
 	f.Add(sampleELF(f, "dwarf5.elf"), uint64(0xffffffff8100004a))

@@ -23,6 +23,10 @@ const (
 	// second.
 	usualFunction = 4096
 	maxFunction   = 64 << 10
+	// modulePage is the least page of any kernel. The text of a module has
+	// whole pages (module_memory_alloc of kernel/module/main.c, Linux 6.4;
+	// debug_align before), and how many is told nowhere.
+	modulePage = 4096
 )
 
 // symbol is the start of a function, or, with no name, the end of a section.
@@ -45,8 +49,8 @@ type Symbols struct {
 	symbols []symbol
 	text    string
 	modules []string
-	// ends are where the memory of each module ends; 0 where that is not
-	// known.
+	// ends are where the text of each module ends at the latest; 0 where that is
+	// not known.
 	ends []uint64
 }
 
@@ -70,6 +74,8 @@ func (h Host) LoadSymbols() (*Symbols, error) {
 	// ends of modules are not known, and that is all.
 	modules, _ := h.modules()
 	for i, name := range s.modules {
+		// The size counts data, too, and memory that was freed after init: it
+		// passes the text's end (module_total_size of kernel/module/procfs.c).
 		if m := modules[name]; m.base != 0 {
 			s.ends[i] = m.base + m.size
 		}
@@ -100,11 +106,12 @@ func (s *Symbols) Len() (n int) {
 // plausible only Location.Address is set. It does not allocate.
 //
 // A function ends where the next one of its section begins, and the last one
-// where its section ends: at _etext, at _einittext, at the first symbol of
-// data, or with the memory of its module. Behind a known end, up to a page of
-// padding is given to the function before it, as a guess (Location.Beyond).
-// Where no end is known the function is taken to be of usual length, and what
-// follows is a guess up to 64 KiB.
+// where its section ends: at _etext or _einittext. Behind such an end, up to a
+// page of padding is given to the function before it, as a guess
+// (Location.Beyond). The last function of a module has the rest of its page for
+// sure; what follows may be another module that came since, and is a guess up to
+// 64 KiB. Where no end is known the function is taken to be of usual length, and
+// what follows is such a guess, too.
 func (s *Symbols) Resolve(addr uint64) record.Location {
 	at := record.Location{Address: record.Address(addr)}
 	i := s.before(addr)
@@ -112,18 +119,18 @@ func (s *Symbols) Resolve(addr uint64) record.Location {
 		return at
 	}
 	sym := s.symbols[i]
-	end, known := sym.addr, true
+	end, guess := sym.addr, plus(sym.addr, sectionTail)
 	if sym.isEnd() {
 		if i == 0 || s.symbols[i-1].isEnd() || s.symbols[i-1].module != sym.module {
 			return at
 		}
 		sym = s.symbols[i-1]
 	} else {
-		end, known = s.end(i)
+		end, guess = s.end(i)
 	}
 	switch {
 	case addr < end, addr == sym.addr:
-	case known && addr-end < sectionTail, !known && addr-sym.addr < maxFunction:
+	case addr < guess:
 		at.Beyond = true
 	default:
 		return at
@@ -143,8 +150,8 @@ func (s *Symbols) Knows(addr uint64) bool {
 	if i < 0 || i+1 >= len(s.symbols) || s.symbols[i].isEnd() {
 		return false
 	}
-	module := s.symbols[i].module
-	return module == s.symbols[i+1].module && !isMade(s.modules[module])
+	this, next := s.symbols[i], s.symbols[i+1]
+	return this.module == next.module && (this.module == 0 || follows(this, next)) && !isMade(s.modules[this.module])
 }
 
 // before returns the index of the last symbol at or below addr, or -1.
@@ -161,27 +168,36 @@ func (s *Symbols) before(addr uint64) int {
 	return lo - 1
 }
 
-// end returns where the i-th symbol ends, and whether that is known or
-// assumed.
-func (s *Symbols) end(i int) (uint64, bool) {
+// end returns where the i-th symbol ends, and up to where a guess gives it what
+// follows.
+func (s *Symbols) end(i int) (end, guess uint64) {
 	sym := s.symbols[i]
-	moduleEnd := s.ends[sym.module]
 	if i+1 < len(s.symbols) {
 		next := s.symbols[i+1]
-		// The kernel's own text is one piece. A module's, and all the more
-		// the programs of [bpf], may lie apart.
-		if next.module == sym.module && (sym.module == 0 || next.addr-sym.addr <= maxFunction) {
-			return next.addr, true
-		}
-		if moduleEnd > next.addr {
-			moduleEnd = next.addr
+		// The kernel's own text is one piece.
+		if next.module == sym.module && (sym.module == 0 || follows(sym, next)) {
+			return next.addr, next.addr
 		}
 	}
-	if moduleEnd > sym.addr {
-		return moduleEnd, true
+	guess = plus(sym.addr, maxFunction)
+	if latest := s.ends[sym.module]; latest != 0 {
+		guess = min(guess, latest)
 	}
-	return sym.addr + min(usualFunction, math.MaxUint64-sym.addr), false
+	if sym.module == 0 || isMade(s.modules[sym.module]) {
+		return plus(sym.addr, usualFunction), guess
+	}
+	return plus(sym.addr, modulePage-sym.addr%modulePage), guess
 }
+
+// follows says whether one symbol of a module ends where the next one begins.
+// The text of a module may lie apart from its data (since 6.4), with other
+// modules in between, and so may the programs of [bpf].
+func follows(sym, next symbol) bool {
+	return !next.isEnd() && next.addr-sym.addr <= maxFunction
+}
+
+// plus adds without passing the last address.
+func plus(addr, n uint64) uint64 { return addr + min(n, math.MaxUint64-addr) }
 
 func (s *Symbols) name(sym symbol) string {
 	return s.text[sym.name : sym.name+uint32(sym.length)]

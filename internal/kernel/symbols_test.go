@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -92,11 +93,14 @@ func TestResolveSections(t *testing.T) {
 		{"behind init text", 0xffffffff83002000, "0xffffffff83002000"},
 		{"between kernel and modules", 0xffffffffa0000000, "0xffffffffa0000000"},
 		{"in a module", 0xffffffffc010000f, "veth_xmit+0xf [veth]"},
-		{"last of a module", 0xffffffffc0101fff, "veth_last+0x1eff [veth]"},
-		{"end of a module", 0xffffffffc0102000, "veth_last+0x1f00 [veth] (beyond its end)"},
+		{"last of a module", 0xffffffffc0100fff, "veth_last+0xeff [veth]"},
+		{"page behind the last of a module", 0xffffffffc0101000, "veth_last+0xf00 [veth] (beyond its end)"},
+		{"last byte of a module", 0xffffffffc0101fff, "veth_last+0x1eff [veth] (beyond its end)"},
+		{"end of a module", 0xffffffffc0102000, "0xffffffffc0102000"},
 		{"between modules", 0xffffffffc0103000, "0xffffffffc0103000"},
 		{"trampoline, end not known", 0xffffffffc0201fff, "ftrace_trampoline+0xfff [__builtin__ftrace]"},
-		{"last before a module's data", 0xffffffffc0203fff, "nft_last+0x17ff [nf_tables]"},
+		{"last of a module with data", 0xffffffffc0202fff, "nft_last+0x7ff [nf_tables]"},
+		{"before a module's data", 0xffffffffc0203fff, "nft_last+0x17ff [nf_tables] (beyond its end)"},
 		{"in a module's data", 0xffffffffc0204000, "nft_last+0x1800 [nf_tables] (beyond its end)"},
 		{"behind a module's data", 0xffffffffc0205000, "0xffffffffc0205000"},
 		{"program of usual length", 0xffffffffc0300fff, "bpf_prog_0123456789abcdef_one+0xfff [bpf]"},
@@ -231,8 +235,13 @@ func TestLoadSymbols(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.Resolve(0xffffffffc0102001).String(), "veth_last+0x1f01 [veth] (beyond its end)"; got != want {
-		t.Errorf("behind the module: %q, want %q", got, want)
+	for addr, want := range map[uint64]string{
+		0xffffffffc0101fff: "veth_last+0x1eff [veth] (beyond its end)",
+		0xffffffffc0102000: "0xffffffffc0102000", // behind the module
+	} {
+		if got := s.Resolve(addr).String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 	for restrict, want := range map[string]string{"1": "CAP_SYSLOG", "2": "kernel.kptr_restrict=1"} {
 		h := fakeHost(t, map[string]string{
@@ -269,6 +278,41 @@ func TestKnows(t *testing.T) {
 		if got := s.Knows(c.addr); got != c.want {
 			t.Errorf("%s, %#x: %t", c.what, c.addr, got)
 		}
+	}
+}
+
+// A module that was loaded after the table was read, where the sizes of
+// /proc/modules, or the place of its data, let another one reach: no name of that
+// one is sure, until the table is read again.
+func TestModuleLoadedSince(t *testing.T) {
+	const (
+		before = "ffffffff81000000 T _text\nffffffff81000040 T first\nffffffff81000100 T _etext\n" +
+			"ffffffffc0100000 t fq_enqueue\t[sch_fq]\nffffffffc0101a00 t cleanup_module\t[sch_fq]\nffffffffc0108000 d fq_ops\t[sch_fq]\n"
+		modules = "sch_fq 40960 0 - Live 0xffffffffc0100000\n"
+		addr    = 0xffffffffc0102323
+	)
+	h := fakeHost(t, map[string]string{"/proc/kallsyms": before, "/proc/modules": modules})
+	n, err := h.OpenNames(SymbolsKallsyms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	now := time.Now()
+	n.now = func() time.Time { return now }
+	for name, text := range map[string]string{
+		"/proc/kallsyms": before + "ffffffffc0102000 t nft_do_chain\t[nf_tables]\nffffffffc0102800 t nft_last\t[nf_tables]\n",
+		"/proc/modules":  modules + "nf_tables 20480 0 - Live 0xffffffffc0102000\n",
+	} {
+		if err := os.WriteFile(h.path(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := n.Resolve(addr).String(), "cleanup_module+0x923 [sch_fq] (beyond its end)"; got != want {
+		t.Errorf("within ten seconds: %q, want %q", got, want)
+	}
+	now = now.Add(readAgain)
+	if got, want := n.Resolve(addr).String(), "nft_do_chain+0x323 [nf_tables]"; got != want {
+		t.Errorf("later: %q, want %q", got, want)
 	}
 }
 

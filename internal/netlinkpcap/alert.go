@@ -33,7 +33,7 @@ func (c *converter) drop(p *dropmon.Packet, at time.Time) (record.Drop, bool) {
 		Time: p.Time, Length: p.OriginalLength,
 		Key: record.Key{
 			Reason:    record.Reason{Name: p.Reason},
-			Location:  parseLocation(p.Symbol, p.PC),
+			Location:  dropmon.Location(p.PC, p.Symbol),
 			Device:    record.Device{Index: p.InIndex, Name: p.InName},
 			EtherType: p.Protocol,
 			Direction: record.DirectionUnknown,
@@ -47,7 +47,7 @@ func (c *converter) drop(p *dropmon.Packet, at time.Time) (record.Drop, bool) {
 		d.Reason, d.Location = trapReason(p.TrapName, p.TrapGroup), record.Location{}
 		d.Direction = record.DirectionRX // a trap is of a device that received
 	}
-	if c.decode(p.Payload, p.Protocol) {
+	if _, ok := p.Headers(&c.headers); ok {
 		d.Packet = c.headers.Record()
 		d.IPProto = c.headers.Proto
 	}
@@ -58,26 +58,4 @@ func (c *converter) drop(p *dropmon.Packet, at time.Time) (record.Drop, bool) {
 // tell the group.
 func trapReason(trap, group string) record.Reason {
 	return record.Reason{Name: trap, Subsystem: record.SubsystemDevlink, Group: group}
-}
-
-// decode reads the headers of a packet. The payload of an alert begins at the
-// MAC header, which not every device has: an Ethernet header is believed where
-// it agrees with the protocol that the kernel had noted.
-func (c *converter) decode(payload []byte, protocol uint16) bool {
-	h := &c.headers
-	if h.Decode(payload, packet.StartEthernet, 0) == nil && (protocol == 0 || firstType(payload) == protocol || h.EtherType == protocol) {
-		return true
-	}
-	if h.Decode(payload, packet.StartNetwork, protocol) == nil && (h.HasIP() || h.Has(packet.PartARP)) {
-		return true
-	}
-	return false
-}
-
-// firstType is the type field of an Ethernet header.
-func firstType(b []byte) uint16 {
-	if len(b) < 14 {
-		return 0
-	}
-	return uint16(b[12])<<8 | uint16(b[13])
 }

@@ -18,6 +18,8 @@ type books struct {
 	packets, software, reasons uint64
 	summaries                  bool
 	broken                     uint64 // of the messages, already accounted for
+	ahead                      uint64 // alerts with a time that cannot be
+	crowded                    uint64 // packets that are no samples
 
 	// lostAlerts and lostDrops are not accounted for yet; the others are all.
 	lostAlerts, lostDrops uint64
@@ -83,6 +85,12 @@ func (b *books) lost() []string {
 	}
 	if b.overruns > 0 {
 		out = append(out, fmt.Sprintf("%d alerts are not in the file: the buffer of the socket was full (dump -b makes it larger)", b.overruns))
+	}
+	if b.crowded > 0 {
+		out = append(out, fmt.Sprintf("%d packets are counted and not shown one by one: there are more than %d in a second", b.crowded, maxSamples))
+	}
+	if b.ahead > 0 {
+		out = append(out, fmt.Sprintf("%d alerts tell a time long after they were written: the time of writing was taken", b.ahead))
 	}
 	return out
 }

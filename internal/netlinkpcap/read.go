@@ -221,8 +221,13 @@ func (r *Reader) take(m message) (timed, bool) {
 		return timed{}, false
 	}
 	t := timed{alert: a, time: m.time}
-	if a.Packet != nil && !a.Packet.Time.IsZero() {
-		t.time = clampTime(a.Packet.Time)
+	if a.Packet == nil || a.Packet.Time.IsZero() {
+		return t, true
+	}
+	// One from the future would move the window there for good.
+	if t.time = clampTime(a.Packet.Time); t.time.Sub(m.time) > skew {
+		t.time, a.Packet.Time = m.time, m.time
+		r.books.ahead++
 	}
 	return t, true
 }
@@ -261,7 +266,7 @@ func (r *Reader) add(iv *record.Interval, places map[record.Key]int, a timed) {
 		iv.Counts[i].Bytes += bytes
 	}
 	for _, p := range a.alert.Points {
-		count(record.Key{Location: parseLocation("", p.PC), Direction: record.DirectionUnknown}, uint64(p.Drops), 0)
+		count(record.Key{Location: dropmon.Location(p.PC, ""), Direction: record.DirectionUnknown}, uint64(p.Drops), 0)
 	}
 	for _, t := range a.alert.Traps {
 		if len(t.Name) > maxText {
@@ -281,8 +286,10 @@ func (r *Reader) add(iv *record.Interval, places map[record.Key]int, a timed) {
 	}
 	r.books.packet(a.alert.Packet)
 	count(d.Key, 1, uint64(d.Length))
-	iv.Accounting.Samples++
-	if len(iv.Samples) < maxSamples {
-		iv.Samples = append(iv.Samples, d)
+	if len(iv.Samples) >= maxSamples {
+		r.books.crowded++ // counted, all the same
+		return
 	}
+	iv.Accounting.Samples++
+	iv.Samples = append(iv.Samples, d)
 }

@@ -361,6 +361,18 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// TestTimeAhead: a drop of the future does not take the window there.
+func TestTimeAhead(t *testing.T) {
+	ahead := someDrop(20 * 365 * 24 * time.Hour)
+	o := observe(t, capture(t, at{0, families(t, testFamily)}, at{time.Second, someDrop(time.Second).message(t)}, at{2 * time.Second, ahead.message(t)}))
+	if o.Window.Duration != 2*time.Second || o.Accounting.Samples != 2 || !o.Samples[1].Time.Equal(testStart.Add(2*time.Second)) {
+		t.Errorf("%+v, %+v, %v", o.Window, o.Accounting, o.Samples[1].Time)
+	}
+	if s := o.Sources[0]; s.State != record.SourceDegraded || !strings.Contains(s.Why, "1 alerts tell a time long after they were written") {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestBounds: whatever a file holds, only so much of it is kept.
 func TestBounds(t *testing.T) {
 	var b bytes.Buffer
@@ -382,14 +394,17 @@ func TestBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, all, _, err := readAll(b.Bytes())
+	_, all, tr, err := readAll(b.Bytes())
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%d intervals, %v", len(all), err)
+	}
+	if s := tr.Sources[0]; !strings.Contains(s.Why, "10 packets are counted and not shown one by one") {
+		t.Errorf("%+v", s)
 	}
 	iv := all[0]
 	want := record.Accounting{
 		DropsSeen: 2*(maxKeys+more) + maxSamples + more, DropsAggregated: 2 * maxKeys, MapFull: 2*more + maxSamples + more,
-		Samples: maxSamples + more,
+		Samples: maxSamples,
 	}
 	if d := cmp.Diff(want, iv.Accounting); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

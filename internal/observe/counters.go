@@ -81,7 +81,9 @@ func (s *space) read(snap *counter.Snapshot) {
 	}
 	was := s.cookie
 	s.err = s.Do(func() error {
-		s.cookie, _ = netns.Cookie() // that it is not known says no more than 0
+		if cookie, err := netns.Cookie(); err == nil {
+			s.cookie = cookie
+		}
 		s.reader.Read(snap)
 		return nil
 	})

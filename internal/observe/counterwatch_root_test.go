@@ -86,6 +86,14 @@ func TestWatchCountersOfOneNamespace(t *testing.T) {
 	if _, found := counterIn(record.Observation{Counters: all.Totals()}, "softnet.dropped", 0); !found {
 		t.Error("with the host, what it has as a whole is missing")
 	}
+	// Where it is gone nothing is read, whatever the host has.
+	if err := host.Close(); err != nil {
+		t.Fatal(err)
+	}
+	list, _ := w.Next()
+	if s, _ := w.Books(); len(list) > 0 || len(w.Unread()) != 1 || !w.Over() || s.State != record.SourceOff {
+		t.Errorf("%d counters, unread %v, over %v, source %+v", len(list), w.Unread(), w.Over(), s)
+	}
 }
 
 // Between two reads nothing keeps a namespace alive that everybody has left:

@@ -43,10 +43,12 @@ type monitor interface {
 	SetReadDeadline(time.Time) error
 	Config() (dropmon.Config, error)
 	Stats() (dropmon.Stats, error)
+	Running() (bool, error)
 	Lost() uint64
 	Unusable() uint64
 	Joined() string
 	Notes() []string
+	Stop() error
 	Close() error
 }
 
@@ -58,6 +60,7 @@ type liveMonitor struct {
 
 func (l liveMonitor) Joined() string  { return l.m.Joined() }
 func (l liveMonitor) Notes() []string { return l.m.Notes() }
+func (l liveMonitor) Stop() error     { return l.m.Stop() }
 func (l liveMonitor) Close() error    { return l.m.Close() }
 
 // dropMon is the source that the drop monitor is. A goroutine reads alerts and
@@ -70,12 +73,19 @@ type dropMon struct {
 	filter Filter
 	offset time.Duration
 	// tail are the counts of the monitor's full queues when the source began.
-	tail  dropmon.Stats
-	names dropmonNames
+	tail dropmon.Stats
+	// lastTail are those that were asked for last.
+	lastTail dropmon.Stats
+	names    dropmonNames
 	// stopped is closed when the reader has ended, with err.
 	stopped chan struct{}
 	err     error
 	closed  bool
+	// asked is when it was last asked whether the monitor runs, ended what was
+	// learned then that ends the watching.
+	asked time.Time
+	ended error
+	hurry <-chan struct{} // see Options
 	// last is what was lost, as of when the monitor was closed.
 	last losses
 
@@ -90,7 +100,7 @@ func openDropmon(s *site, choice Choice, load bool) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dropMon{start: time.Now(), filter: s.opt.Filter, offset: s.offset}
+	d := &dropMon{filter: s.opt.Filter, offset: s.offset}
 	// In summary mode there are no words of the kernel to place a file by.
 	if err := s.symbols.read(choice != ChooseDropmonSummary); err != nil {
 		return nil, err
@@ -104,7 +114,13 @@ func openDropmon(s *site, choice Choice, load bool) (*opened, error) {
 	if err != nil {
 		return nil, noDropmon(err, load)
 	}
-	return d.watch(liveMonitor{m.Conn(), m}, s.opt, choice, match)
+	d.start = m.Began()
+	found, err := d.watch(liveMonitor{m.Conn(), m}, s.opt, choice, match)
+	var u *UnavailableError
+	if errors.As(err, &u) && len(m.Notes()) > 0 { // nobody else will say them
+		u.Missing += "; " + strings.Join(m.Notes(), "; ")
+	}
+	return found, err
 }
 
 // watch begins to read alerts.
@@ -132,7 +148,7 @@ func (d *dropMon) watch(m monitor, opt Options, choice Choice, match matcher) (_
 			return nil, noDropmon(err, true)
 		}
 	}
-	d.alertBook = newAlertBook(opt.Rich)
+	d.alertBook, d.hurry = newAlertBook(opt.Rich), opt.Hurry
 	d.stopped = make(chan struct{})
 	go d.read()
 	return &opened{dropSource: d, match: match, notes: m.Notes()}, nil
@@ -207,6 +223,41 @@ func (d *dropMon) describe(k *record.Kernel) {
 
 // poll hands on samples. It fails where the reader has.
 func (d *dropMon) poll(sample sampleFunc) error {
+	d.ask()
+	if err := d.failure(); err != nil {
+		return err
+	}
+	d.handOn(sample)
+	return nil
+}
+
+// ask looks every second whether the monitor still does what it did: anybody may
+// stop it for everybody, and nothing tells.
+func (d *dropMon) ask() {
+	const pause = time.Second
+	if d.closed || d.ended != nil || time.Since(d.asked) < pause {
+		return
+	}
+	d.asked = time.Now()
+	at := d.asked.Format(time.TimeOnly)
+	on, err := d.m.Running()
+	if err != nil {
+		return // not because it was stopped
+	}
+	if !on {
+		d.ended = fmt.Errorf("somebody stopped the drop monitor for everybody, shortly before %s: drops after that are not seen", at)
+		return
+	}
+	if c, err := d.m.Config(); err == nil && c.Mode != d.mode {
+		d.ended = fmt.Errorf("somebody set the drop monitor to mode %s, shortly before %s: it was watched in mode %s", c.Mode, at, d.mode)
+	}
+}
+
+// failure is why the watching ended early.
+func (d *dropMon) failure() error {
+	if d.ended != nil {
+		return d.ended
+	}
 	select {
 	case <-d.stopped:
 		if d.err != nil && !errors.Is(d.err, os.ErrDeadlineExceeded) {
@@ -214,6 +265,10 @@ func (d *dropMon) poll(sample sampleFunc) error {
 		}
 	default:
 	}
+	return nil
+}
+
+func (d *dropMon) handOn(sample sampleFunc) {
 	d.mu.Lock()
 	samples := d.takeSamples()
 	d.mu.Unlock()
@@ -221,7 +276,6 @@ func (d *dropMon) poll(sample sampleFunc) error {
 		p := &samples[i]
 		sample(d.names.packet(p.key), func() record.Drop { return d.names.drop(p, d.offset) })
 	}
-	return nil
 }
 
 func (d *dropMon) drain(sample sampleFunc, count countFunc) error {
@@ -234,7 +288,8 @@ func (d *dropMon) drain(sample sampleFunc, count countFunc) error {
 	for k, n := range packets {
 		count(d.names.packet(k), n.drops, n.bytes)
 	}
-	return d.poll(sample)
+	d.handOn(sample) // also where the reader has failed, which poll says
+	return nil
 }
 
 func (d *dropMon) lost() (losses, error) {
@@ -243,8 +298,9 @@ func (d *dropMon) lost() (losses, error) {
 	}
 	now, err := d.m.Stats()
 	if err != nil {
-		return losses{}, fmt.Errorf("account for drops: %w", err)
+		now, err = d.lastTail, fmt.Errorf("account for drops: %w", err)
 	}
+	d.lastTail = now
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := losses{mapFull: d.mapFull, decodeErrs: d.empty + d.m.Unusable()}
@@ -254,7 +310,7 @@ func (d *dropMon) lost() (losses, error) {
 	} else {
 		l.alertsLost = d.m.Lost()
 	}
-	return l, nil
+	return l, err
 }
 
 // grown is by how much a count grew; 0 where the kernel does not tell it.
@@ -272,6 +328,9 @@ func (d *dropMon) detach() error {
 	if d.closed {
 		return nil
 	}
+	if d.ended != nil { // nothing more comes
+		return d.close()
+	}
 	delay := packetDelay
 	if d.mode == dropmon.ModeSummary {
 		delay = summaryDelay
@@ -280,6 +339,8 @@ func (d *dropMon) detach() error {
 		before := d.seen()
 		select {
 		case <-d.stopped: // it has failed, and there is nothing to wait for
+			return d.close()
+		case <-d.hurry:
 			return d.close()
 		case <-time.After(delay):
 		}
@@ -300,17 +361,41 @@ func (d *dropMon) close() (err error) {
 	if d.closed {
 		return nil
 	}
-	err = d.m.SetReadDeadline(time.Now())
+	known := d.ended
+	d.asked = time.Time{}
+	if d.ask(); known == nil {
+		err = d.ended // else it was said already
+	}
+	// First, so that nothing comes any more while the rest is read.
+	err = errors.Join(err, d.m.Stop())
+	d.readRest()
+	err = errors.Join(err, d.m.SetReadDeadline(time.Now()))
 	<-d.stopped
 	last, lerr := d.lost()
 	d.closed, d.last = true, last
 	return errors.Join(err, lerr, d.m.Close())
 }
 
+// readRest lets the reader take what has arrived.
+func (d *dropMon) readRest() {
+	const pause, most = 10 * time.Millisecond, time.Second
+	for end := time.Now().Add(most); d.own && time.Now().Before(end); {
+		before := d.seen()
+		select {
+		case <-d.stopped:
+			return
+		case <-time.After(pause):
+		}
+		if d.seen() == before {
+			return
+		}
+	}
+}
+
 // books say what the mode cannot tell.
 func (d *dropMon) books() (record.Source, []record.Blind) {
 	d.mu.Lock()
-	full, traps, reasons, packets := d.full, d.traps, d.reasons, d.packetsSeen
+	full, traps, reasons, packets, software := d.full, d.traps, d.reasons, d.packetsSeen, d.software
 	d.mu.Unlock()
 	src := record.Source{Name: SourceDropmon, State: record.SourceOK}
 	var lacks []string
@@ -326,19 +411,35 @@ func (d *dropMon) books() (record.Source, []record.Blind) {
 	if lacks != nil {
 		src.State, src.Why = record.SourceDegraded, strings.Join(lacks, "; ")
 	}
+	if err := d.failure(); err != nil {
+		src.State, src.Why = record.SourceFailed, strings.Join(append(lacks, err.Error()), "; ")
+	}
 	var list []record.Blind
 	if d.mode == dropmon.ModeSummary {
 		list = d.summaryBlind(full, traps)
 	} else {
 		list = d.packetBlind(packets > 0 && !reasons)
 	}
+	if !d.own {
+		list = append(list, othersOrigins(software, traps > 0)...)
+	}
 	if f := d.filter; len(f.Interfaces)+len(f.NetNS) > 0 {
-		list = append(list, record.Blind{
-			What: "which of the drops are on the device or in the network namespace that was asked for",
-			Why:  "the drop monitor does not tell: all drops of the host are counted",
-		})
+		list = append(list, placeless)
 	}
 	return src, list
+}
+
+// othersOrigins is what a monitor of somebody else may not have been started for:
+// the kernel does not tell what it was, only what comes of it.
+func othersOrigins(software, hardware bool) (list []record.Blind) {
+	const why = "the drop monitor is somebody else's, and the kernel does not tell whether they asked for these: none came"
+	if !software {
+		list = append(list, record.Blind{What: "drops of the kernel, if the drop monitor was started for those of hardware alone", Why: why})
+	}
+	if !hardware {
+		list = append(list, record.Blind{What: "drops of hardware, if the drop monitor was started for those of the kernel alone", Why: why})
+	}
+	return list
 }
 
 func (d *dropMon) summaryBlind(full, traps uint64) []record.Blind {

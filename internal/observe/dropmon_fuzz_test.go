@@ -1,31 +1,12 @@
 package observe
 
 import (
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/whydrop/whydrop/internal/probe/dropmon"
 	"github.com/whydrop/whydrop/record"
 )
-
-func FuzzTextLocation(f *testing.F) {
-	for _, s := range []string{
-		"", "tcp_v4_rcv+0x86/0xf60", "nft_do_chain+0x40e/0x8c0 [nf_tables]", "0xffffffffc0001234",
-		"__netif_receive_skb_core.constprop.0+0x", "a_function_with_a_name_longer_than_39_b", "+0x/0x [", "f+0xffffffffffffffffff/0x1",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		l := textLocation(7, text)
-		if l.Address != 7 || l.OffsetCut && l.Offset != 0 || l.Module != "" && l.Symbol == "" {
-			t.Errorf("%q: %+v", text, l)
-		}
-		if name := strings.TrimSuffix(l.Symbol, "…"); !strings.HasPrefix(text, name) {
-			t.Errorf("%q: symbol %q", text, l.Symbol)
-		}
-	})
-}
 
 // FuzzPacketAlerts: whatever bytes a packet has, it is counted once.
 func FuzzPacketAlerts(f *testing.F) {

@@ -24,7 +24,11 @@ type fakeMonitor struct {
 	alerts chan dropmon.Alert
 	ended  chan struct{}
 	fail   error
+	off    bool
 }
+
+func (f *fakeMonitor) Running() (bool, error) { return !f.off, nil }
+func (f *fakeMonitor) Stop() error            { return nil }
 
 func newFakeMonitor(mode dropmon.Mode) *fakeMonitor {
 	return &fakeMonitor{config: dropmon.Config{Mode: mode}, alerts: make(chan dropmon.Alert), ended: make(chan struct{})}
@@ -95,9 +99,7 @@ func drained(t *testing.T, d *dropMon) (counts []record.Count, samples []record.
 	err := d.drain(
 		func(_ record.Key, whole func() record.Drop) { samples = append(samples, whole()) },
 		func(k record.Key, drops, bytes uint64) {
-			if drops > 0 {
-				counts = append(counts, record.Count{Key: k, Drops: drops, Bytes: bytes})
-			}
+			counts = append(counts, record.Count{Key: k, Drops: drops, Bytes: bytes})
 		})
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +129,7 @@ func TestSummaries(t *testing.T) {
 	f.send(d,
 		dropmon.Alert{Points: []dropmon.Point{{PC: 0x1234, Drops: 3}, {PC: 0, Drops: 1}}},
 		dropmon.Alert{Points: []dropmon.Point{{PC: 0x1234, Drops: 4}}, Traps: []dropmon.Trap{{Name: "ttl_value_is_too_small", Drops: 2}}},
-		dropmon.Alert{}, // tells nothing
+		dropmon.Alert{Skipped: 1}, dropmon.Alert{Empty: true, Skipped: 1}, // nothing that could be read, and nothing
 		full)
 	counts, samples := drained(t, d)
 	if len(samples) != 0 || len(counts) != 2+summaryPlaces {
@@ -240,15 +242,18 @@ func TestPackets(t *testing.T) {
 }
 
 // TestTwins: a packet that hardware trapped and the kernel dropped then is one
-// drop, whichever is told first.
+// drop, whichever is told first: hardware's, or the kernel's where hardware only
+// handed it over.
 func TestTwins(t *testing.T) {
 	at := time.Now()
-	hard := func(port byte, when time.Time) dropmon.Alert {
+	trap := func(name string, port byte, when time.Time) dropmon.Alert {
 		return dropmon.Alert{Packet: &dropmon.Packet{
-			Origin: dropmon.OriginHardware, TrapName: "ttl_value_is_too_small", TrapGroup: "l3_exceptions",
+			Origin: dropmon.OriginHardware, TrapName: name, TrapGroup: "a_group",
 			InIndex: 7, InName: "swp1", Time: when, Payload: frame(port), OriginalLength: 42,
 		}}
 	}
+	hard := func(port byte, when time.Time) dropmon.Alert { return trap("ttl_value_is_too_small", port, when) }
+	drop := func(port byte, when time.Time) dropmon.Alert { return trap("dmac_filter", port, when) }
 	soft := func(port byte, when time.Time) dropmon.Alert {
 		return dropmon.Alert{Packet: &dropmon.Packet{PC: 0x1234, Reason: "IP_INHDR", Time: when, Protocol: 0x800, Payload: frame(port), OriginalLength: 42}}
 	}
@@ -261,25 +266,37 @@ func TestTwins(t *testing.T) {
 		"two and one":    {[]dropmon.Alert{hard(1, at), hard(1, at), soft(1, at)}, 1, 1},
 		"hardware alone": {[]dropmon.Alert{hard(1, at)}, 1, 0},
 		"others":         {[]dropmon.Alert{hard(1, at), soft(2, at)}, 1, 1},
+		"drop first":     {[]dropmon.Alert{drop(1, at), soft(1, at.Add(time.Millisecond))}, 1, 0},
+		"drop last":      {[]dropmon.Alert{soft(1, at), drop(1, at)}, 1, 0},
+		"a driver's own": {[]dropmon.Alert{soft(1, at), trap("own", 1, at)}, 1, 0},
+		"drop, two, one": {[]dropmon.Alert{soft(1, at), soft(1, at), drop(1, at)}, 1, 1},
 		"much later":     {[]dropmon.Alert{hard(1, at), soft(1, at.Add(2*time.Second))}, 1, 1},
 	} {
 		f := newFakeMonitor(dropmon.ModePacket)
 		d := monitored(t, f, Options{})
 		f.send(d, c.alerts...)
-		counts, _ := drained(t, d)
+		counts, samples := drained(t, d)
 		var h, s uint64
 		for _, n := range counts {
 			if n.Hardware() {
 				h += n.Drops
-				if n.Reason.Group != "l3_exceptions" || n.Device.Name != "swp1" || n.Direction != record.DirectionRX {
+				if n.Reason.Group != "a_group" || n.Device.Name != "swp1" || n.Direction != record.DirectionRX {
 					t.Errorf("%s: %+v", name, n)
 				}
 			} else {
 				s += n.Drops
 			}
 		}
-		if h != c.hard || s != c.soft {
-			t.Errorf("%s: %d by hardware, %d by the kernel, want %d and %d", name, h, s, c.hard, c.soft)
+		for _, sample := range samples {
+			if sample.Hardware() {
+				h += 100
+			} else {
+				s += 100
+			}
+		}
+		// Each has its sample.
+		if h != 101*c.hard || s != 101*c.soft {
+			t.Errorf("%s: %d by hardware, %d by the kernel (and 100 for each sample), want %d and %d", name, h, s, 101*c.hard, 101*c.soft)
 		}
 	}
 }
@@ -293,7 +310,7 @@ func TestKindsAreBounded(t *testing.T) {
 	if b.mapFull != 10+20 || len(b.packets) != maxAlertKeys || len(b.points) != maxAlertKeys {
 		t.Errorf("%d without a key, %d and %d kinds", b.mapFull, len(b.packets), len(b.points))
 	}
-	if len(b.samples) > maxAlertSamples || len(b.twins.recent) > maxTwins {
+	if len(b.samples) > maxAlertSamples || len(b.twins.latest) > maxTwins {
 		t.Errorf("%d samples, %d twins", len(b.samples), len(b.twins.recent))
 	}
 }
@@ -373,23 +390,6 @@ func TestReaderFails(t *testing.T) {
 	}
 }
 
-func TestTextLocation(t *testing.T) {
-	for text, want := range map[string]record.Location{
-		"":                                     {Address: 7},
-		"0xffffffffc0001234":                   {Address: 7},
-		"tcp_v4_rcv+0x86/0xf60":                {Address: 7, Symbol: "tcp_v4_rcv", Offset: 0x86},
-		"nft_do_chain+0x40e/0x8c0 [nf_tables]": {Address: 7, Symbol: "nft_do_chain", Offset: 0x40e, Module: "nf_tables"},
-		"__netif_receive_skb_core.constprop.0+0x": {Address: 7, Symbol: "__netif_receive_skb_core.constprop.0", OffsetCut: true},
-		"__netif_receive_skb_core.constprop.012+": {Address: 7, Symbol: "__netif_receive_skb_core.constprop.012", OffsetCut: true},
-		"a_function_with_a_name_longer_than_39_b": {Address: 7, Symbol: "a_function_with_a_name_longer_than_39_b…", OffsetCut: true},
-		"short_without_offset":                    {Address: 7},
-	} {
-		if got := textLocation(7, text); got != want {
-			t.Errorf("%q: %+v, want %+v", text, got, want)
-		}
-	}
-}
-
 func TestDropmonFilter(t *testing.T) {
 	compile := func(f Filter) (matcher, error) { return dropmonMatch(testSite(t, Options{Filter: f})) }
 	m, err := compile(Filter{Interfaces: []string{"eth0"}, NetNS: []string{"4026531840"}})
@@ -400,11 +400,11 @@ func TestDropmonFilter(t *testing.T) {
 	if !m.Match(record.Key{}) || !m.netns[4026531840] {
 		t.Errorf("a drop without device and namespace does not match %+v", m)
 	}
-	m, err = compile(Filter{Reasons: []string{"ttl_value_is_too_small"}})
+	m, err = compile(Filter{Reasons: []string{"a_drivers_own_trap"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !m.Match(record.Key{Reason: record.Reason{Name: "ttl_value_is_too_small"}}) || m.Match(record.Key{Reason: record.Reason{Name: "NO_SOCKET"}}) || m.Match(record.Key{}) {
+	if !m.Match(record.Key{Reason: trapReason("a_drivers_own_trap", "g")}) || m.Match(record.Key{Reason: trapReason("another", "g")}) || m.Match(record.Key{Reason: record.Reason{Name: "NO_SOCKET"}}) || m.Match(record.Key{}) {
 		t.Error("a trap's name does not choose it alone")
 	}
 	for _, f := range []Filter{{Interfaces: []string{""}}, {NetNS: []string{"no-such-namespace"}}} {

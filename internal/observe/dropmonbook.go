@@ -1,12 +1,13 @@
 package observe
 
 import (
+	"bytes"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/whydrop/whydrop/internal/packet"
 	"github.com/whydrop/whydrop/internal/probe/dropmon"
-	"github.com/whydrop/whydrop/record"
 )
 
 const (
@@ -58,8 +59,9 @@ type alertBook struct {
 	// full are summaries without room, traps the drops of hardware.
 	mapFull, empty, full, traps, packetsSeen uint64
 	alerts                                   uint64
-	// reasons says whether any packet had one.
-	reasons bool
+	// reasons says whether any packet had one, software whether the kernel
+	// dropped any.
+	reasons, software bool
 }
 
 func newAlertBook(rich bool) alertBook {
@@ -77,7 +79,11 @@ func newAlertBook(rich bool) alertBook {
 func (b *alertBook) take(a dropmon.Alert) {
 	b.alerts++
 	if len(a.Points)+len(a.Traps) == 0 && a.Packet == nil {
-		b.empty++
+		// A summary may be of nothing: a drop after the second is over, and before
+		// what it held is sent, starts another (send_dm_alert, net/core/drop_monitor.c).
+		if !a.Empty {
+			b.empty++
+		}
 		return
 	}
 	if len(a.Points) >= summaryPlaces {
@@ -93,6 +99,7 @@ func (b *alertBook) take(a dropmon.Alert) {
 			b.mapFull += uint64(p.Drops)
 			continue
 		}
+		b.software = true
 		b.points[p.PC] += uint64(p.Drops)
 	}
 	for _, t := range a.Traps {
@@ -119,13 +126,17 @@ func (b *alertBook) add(k alertKey, n alertSum) {
 // packet counts a packet, and keeps it as a sample if its kind has tokens left.
 func (b *alertBook) packet(p *dropmon.Packet) {
 	b.packetsSeen++
+	if len(p.Payload) > packetBytes { // another's monitor may be set to tell more
+		p.Payload = slices.Clone(p.Payload[:packetBytes])
+	}
 	s := alertSample{Packet: p}
-	s.start, s.ok = b.decode(p)
+	s.start, s.ok = p.Headers(&b.headers)
 	s.key = alertKey{origin: p.Origin, pc: p.PC, reason: p.Reason, index: p.InIndex, etherType: p.Protocol}
 	if p.Origin == dropmon.OriginHardware {
 		b.traps++
 		s.key.reason, s.key.group, s.key.device = p.TrapName, p.TrapGroup, p.InName
 	} else {
+		b.software = true
 		s.key.symbol = p.Symbol
 		b.reasons = b.reasons || p.Reason != ""
 	}
@@ -133,31 +144,42 @@ func (b *alertBook) packet(p *dropmon.Packet) {
 		s.key.ipProto = b.headers.Proto
 	}
 	n := alertSum{1, uint64(p.OriginalLength)}
-	if other, found := b.twins.meet(p, s.key); found {
-		b.merge(other, s.key, n)
-	} else {
-		b.add(s.key, n)
+	if other, found := b.twins.meet(p, s.key); found && !b.replace(other, s, n) {
+		return
 	}
+	b.add(s.key, n)
 	if b.packets[s.key].drops > 0 {
 		b.sample(s)
 	}
 }
 
-// merge makes one drop of a packet that hardware and the kernel both told of. It
-// is the kernel's: hardware only handed it over, and the kernel knows why it
-// dropped it. What was handed on already stays as it is.
-func (b *alertBook) merge(first, second alertKey, n alertSum) {
-	if second.origin == dropmon.OriginHardware {
-		return
+// replace makes room for the second of two alerts of one packet, that of
+// hardware and that of the kernel, by taking back the first. It is false where
+// the drop is the first one's: hardware's, unless it only handed the packet over
+// and the kernel knows why it dropped it, as it is by eBPF. What was handed on
+// already stays as it is.
+func (b *alertBook) replace(first alertKey, second alertSample, n alertSum) bool {
+	hard := first
+	if second.key.origin == dropmon.OriginHardware {
+		hard = second.key
 	}
+	kernels := slices.Contains(exceptionTraps, hard.reason)
 	sum := b.packets[first]
-	if sum.drops == 0 {
-		return
+	if kernels == (second.key == hard) || sum.drops == 0 {
+		return false
 	}
 	sum.drops--
 	sum.bytes -= min(sum.bytes, n.bytes)
 	b.packets[first] = sum
-	b.add(second, n)
+	if sum.drops == 0 {
+		delete(b.packets, first)
+	}
+	if i := slices.IndexFunc(b.samples, func(s alertSample) bool {
+		return s.key == first && bytes.Equal(s.Payload, second.Payload)
+	}); i >= 0 {
+		b.samples = slices.Delete(b.samples, i, i+1)
+	}
+	return true
 }
 
 func (b *alertBook) sample(s alertSample) {
@@ -193,74 +215,69 @@ func (b *alertBook) takeCounts() (map[uint64]uint64, map[alertKey]alertSum) {
 	return points, packets
 }
 
-// decode reads the headers of a packet, which begins where skb->mac_header
-// points: at an Ethernet header, or on a device without link headers at that of
-// the network. The message does not say which: the ethertype has to fit.
-func (b *alertBook) decode(p *dropmon.Packet) (packet.Start, bool) {
-	err := b.headers.Decode(p.Payload, packet.StartEthernet, 0)
-	if err == nil && (b.headers.EtherType == p.Protocol || p.Protocol == 0) {
-		return packet.StartEthernet, true
-	}
-	tagged := err == nil
-	if err := b.headers.Decode(p.Payload, packet.StartNetwork, p.Protocol); err == nil && b.headers.HasIP() {
-		return packet.StartNetwork, true
-	}
-	if !tagged {
-		return packet.StartEthernet, false
-	}
-	// Another ethertype than the frame's own, as the kernel gives it to a frame
-	// whose VLAN tag it keeps.
-	return packet.StartEthernet, b.headers.Decode(p.Payload, packet.StartEthernet, 0) == nil
-}
-
-// twinTime is how far apart hardware and the kernel may tell of one packet.
-const twinTime = time.Second
+// twinTime is how far apart the kernel may have told of one packet twice.
+const twinTime = 25 * time.Millisecond
 
 // maxTwins bounds the packets that are remembered for it.
 const maxTwins = 1024
 
-// twins finds packets that hardware told of because it handed them to the kernel
-// (devlink traps of the type exception), and that the kernel dropped then: they
-// are the same bytes, a moment apart.
+// twins finds packets that hardware told of and that the kernel dropped then,
+// because hardware handed them over (devlink traps of the type exception), or
+// because that is how the driver frees what it has reported (mlx5). They are the
+// same bytes, a moment apart.
 type twins struct {
-	seed   maphash.Seed
-	recent []twin // a ring
-	next   int
+	seed maphash.Seed
+	// recent is a ring: packet n is at n%maxTwins; told is how many there were.
+	recent []twin
+	told   uint64
+	// latest is the number of the last packet of each kind, plus 1.
+	latest map[twinKind]uint64
+}
+
+// twinKind are packets of the same bytes, told by the same.
+type twinKind struct {
+	sum    uint64
+	origin dropmon.Origin
 }
 
 type twin struct {
-	sum  uint64
+	kind twinKind
 	time time.Time
 	key  alertKey
 	live bool
+	// before is the number of the one before of this kind, plus 1.
+	before uint64
 }
 
-func newTwins() twins { return twins{seed: maphash.MakeSeed()} }
+func newTwins() twins {
+	return twins{seed: maphash.MakeSeed(), recent: make([]twin, maxTwins), latest: make(map[twinKind]uint64, maxTwins)}
+}
 
-// meet looks for the other of p and forgets it, or remembers p.
+// meet looks for the other of p and forgets it, or remembers p. It costs the
+// same however many are remembered, unless hardware tells of them.
 func (t *twins) meet(p *dropmon.Packet, key alertKey) (alertKey, bool) {
 	if len(p.Payload) == 0 {
 		return alertKey{}, false
 	}
-	sum := maphash.Bytes(t.seed, p.Payload)
-	for i := range t.recent {
-		o := &t.recent[i]
-		if o.live && o.sum == sum && o.key.origin != p.Origin && o.time.Sub(p.Time).Abs() <= twinTime {
+	own := twinKind{maphash.Bytes(t.seed, p.Payload), p.Origin}
+	other := twinKind{own.sum, dropmon.OriginSoftware}
+	if p.Origin == dropmon.OriginSoftware {
+		other.origin = dropmon.OriginHardware
+	}
+	for n := t.latest[other]; n > 0 && t.told-n < maxTwins; {
+		o := &t.recent[(n-1)%maxTwins]
+		if o.live && o.time.Sub(p.Time).Abs() <= twinTime {
 			o.live = false
 			return o.key, true
 		}
+		n = o.before
 	}
-	w := twin{sum, p.Time, key, true}
-	if len(t.recent) < maxTwins {
-		t.recent = append(t.recent, w)
-	} else {
-		t.recent[t.next] = w
-		t.next = (t.next + 1) % maxTwins
+	slot := &t.recent[t.told%maxTwins]
+	if t.told >= maxTwins && t.latest[slot.kind] == t.told-maxTwins+1 {
+		delete(t.latest, slot.kind)
 	}
+	*slot = twin{own, p.Time, key, true, t.latest[own]}
+	t.told++
+	t.latest[own] = t.told
 	return alertKey{}, false
-}
-
-// trapReason is the reason of a drop by hardware.
-func trapReason(name, group string) record.Reason {
-	return record.Reason{Name: name, Subsystem: record.SubsystemDevlink, Group: group}
 }

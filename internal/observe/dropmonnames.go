@@ -3,7 +3,6 @@ package observe
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -61,7 +60,7 @@ func (n *dropmonNames) reason(name string) record.Reason {
 // location names a place, by the kernel's own text where symbols are hidden or
 // do not tell.
 func (n *dropmonNames) location(pc uint64, text string) record.Location {
-	told := textLocation(pc, text)
+	told := dropmon.Location(pc, text)
 	if n.symbols == nil {
 		return told
 	}
@@ -72,44 +71,6 @@ func (n *dropmonNames) location(pc uint64, text string) record.Location {
 		return at
 	}
 	return told
-}
-
-// symbolBytes is how much of a name the drop monitor gives
-// (NET_DM_MAX_SYMBOL_LEN, net/core/drop_monitor.c).
-const symbolBytes = 39
-
-// textLocation reads what the kernel prints for an address with %pS, such as
-// nft_do_chain+0x40e/0x8c0 [nf_tables], which is cut without a word. Of what was
-// cut it keeps what is whole.
-func textLocation(pc uint64, text string) record.Location {
-	l := record.Location{Address: record.Address(pc)}
-	cut := len(text) >= symbolBytes
-	name, rest, found := strings.Cut(text, "+0x")
-	offset, size, whole := strings.Cut(rest, "/0x")
-	n, err := strconv.ParseUint(offset, 16, 64)
-	switch {
-	case strings.HasPrefix(text, "0x"): // where the kernel has no name
-	case found && whole && err == nil:
-		l.Symbol, l.Offset = name, n
-		if _, module, ok := strings.Cut(size, " ["); ok {
-			// A build id may stand behind the name (CONFIG_STACKTRACE_BUILD_ID).
-			module, _, _ = strings.Cut(module, " ")
-			if module, ok = strings.CutSuffix(module, "]"); ok {
-				l.Module = module
-			}
-		}
-	case cut && found:
-		l.Symbol, l.OffsetCut = name, true
-	case cut:
-		l.Symbol, l.OffsetCut = name+"…", true
-		for _, end := range []string{"+0", "+"} { // cut just behind the name
-			if whole, ok := strings.CutSuffix(name, end); ok {
-				l.Symbol = whole
-				break
-			}
-		}
-	}
-	return l
 }
 
 // drop makes a record of a packet, which shares no memory with it but the bytes.
@@ -157,10 +118,13 @@ func dropmonMatch(s *site) (matcher, error) {
 	for _, name := range f.Reasons {
 		found, err := known.Parse(name)
 		var unknown *kernel.UnknownReasonError
+		trap, isTrap := askedTrap(name, err)
 		switch {
+		case isTrap:
+			m.traps = add(m.traps, trap)
 		case err == nil && found[0].Name != "":
 			m.reasonNames = add(m.reasonNames, found[0].Name)
-		case errors.As(err, &unknown) && (unknown.Why != nil || strings.ToLower(name) == name):
+		case errors.As(err, &unknown) && unknown.Why != nil:
 			// No list says what the kernel, or hardware, has: as it is, then.
 			m.reasonNames = add(m.reasonNames, name)
 			m.reasonNames = add(m.reasonNames, strings.TrimPrefix(strings.ToUpper(name), "SKB_DROP_REASON_"))

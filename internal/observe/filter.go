@@ -1,12 +1,10 @@
 package observe
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/netns"
 	"github.com/whydrop/whydrop/record"
 )
@@ -62,8 +60,8 @@ func (f Filter) compile(reasons reasonParser, names *netns.Names) (matcher, erro
 	}
 	for _, s := range f.Reasons {
 		found, err := reasons.Parse(s)
-		if err != nil && mayBeTrap(s, err) {
-			m.traps = add(m.traps, s)
+		if trap, ok := askedTrap(s, err); ok {
+			m.traps = add(m.traps, trap)
 			continue
 		}
 		if err != nil {
@@ -76,15 +74,6 @@ func (f Filter) compile(reasons reasonParser, names *netns.Names) (matcher, erro
 	var err error
 	m.netns, err = f.spaces(names)
 	return m, err
-}
-
-// mayBeTrap says whether a name that is none of the kernel's reasons may be that
-// of a devlink trap. Drivers name theirs as they like, in lower case, so one that
-// looks like a reason's is taken for that, written wrong.
-func mayBeTrap(name string, err error) bool {
-	var unknown *kernel.UnknownReasonError
-	return errors.As(err, &unknown) && unknown.Why == nil && len(unknown.Nearest) == 0 &&
-		name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
 }
 
 // spaces are the inodes of the namespaces that are asked for; nil is all.
@@ -115,7 +104,7 @@ func add[K comparable](set map[K]bool, k K) map[K]bool {
 // Match says whether drops with that key are asked for.
 func (m matcher) Match(k record.Key) bool {
 	if m.placeless {
-		return m.reasonNames == nil || m.reasonNames[k.Reason.Name]
+		return m.reasonNames == nil && m.traps == nil || m.reasonNames[k.Reason.Name] || k.Hardware() && m.traps[k.Reason.Name]
 	}
 	return (m.interfaces == nil || m.interfaces[k.Device.Name] || nameless(k.Device)) &&
 		(m.reasons == nil && m.traps == nil || m.reasons[k.Reason] || k.Hardware() && m.traps[k.Reason.Name]) &&
@@ -128,6 +117,25 @@ func (f Filter) Match(k record.Key) bool {
 	return (len(f.Interfaces) == 0 || slices.Contains(f.Interfaces, k.Device.Name) || nameless(k.Device)) &&
 		(len(f.Reasons) == 0 || slices.ContainsFunc(f.Reasons, func(s string) bool { return isReason(s, k) })) &&
 		(len(f.NetNS) == 0 || slices.ContainsFunc(f.NetNS, func(s string) bool { return isNetNS(s, k) }))
+}
+
+// Recorded is the filter for the drops of a record with these sources, as it is
+// when they watch: the drop monitor tells no place of a drop, so that none is
+// left out for it, which is what blind says.
+func (f Filter) Recorded(sources []record.Source) (_ Filter, blind []record.Blind) {
+	monitor := slices.ContainsFunc(sources, func(s record.Source) bool {
+		return s.Name == SourceDropmon && (s.State == record.SourceOK || s.State == record.SourceDegraded)
+	})
+	if !monitor || len(f.Interfaces)+len(f.NetNS) == 0 {
+		return f, nil
+	}
+	return Filter{Reasons: f.Reasons}, []record.Blind{placeless}
+}
+
+// placeless is what a filter by place cannot do where the drop monitor watches.
+var placeless = record.Blind{
+	What: "which of the drops are on the device or in the network namespace that was asked for",
+	Why:  "the drop monitor does not tell: all drops of the host are counted",
 }
 
 // Unmatched returns the entries of the filter that fit none of the keys: in a

@@ -49,6 +49,9 @@ type Options struct {
 	Unrecorded bool
 	// Source says which source is to see the drops.
 	Source Choice
+	// Hurry is closed when there is no time to wait for what is on its way when
+	// the watching ends: what was changed is put back all the same.
+	Hurry <-chan struct{}
 	// Program is the version of whydrop, for the record.
 	Program string
 }

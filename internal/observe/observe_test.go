@@ -204,6 +204,30 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+// TestRecordedFilter: what watches tells no place of a drop, so that a record of
+// it keeps all of them, as the watching did.
+func TestRecordedFilter(t *testing.T) {
+	f := Filter{Interfaces: []string{"eth0"}, NetNS: []string{"host"}, Reasons: []string{"NO_SOCKET"}}
+	nowhere := record.Key{Reason: record.Reason{Name: "NO_SOCKET"}}
+	for _, c := range []struct {
+		sources []record.Source
+		want    bool
+	}{
+		{[]record.Source{{Name: SourceSkbDrop, State: record.SourceOK}}, false},
+		{[]record.Source{{Name: SourceSkbDrop, State: record.SourceFailed}, {Name: SourceDropmon, State: record.SourceDegraded}}, true},
+		{[]record.Source{{Name: SourceSkbDrop, State: record.SourceOK}, {Name: SourceDropmon, State: record.SourceFailed}}, false},
+		{nil, false},
+	} {
+		got, blind := f.Recorded(c.sources)
+		if got.Match(nowhere) != c.want || (len(blind) == 1) != c.want || got.Match(record.Key{}) {
+			t.Errorf("%+v: matches %v, blind %v, want %v", c.sources, got.Match(nowhere), blind, c.want)
+		}
+	}
+	if _, blind := (Filter{Reasons: f.Reasons}).Recorded([]record.Source{{Name: SourceDropmon, State: record.SourceOK}}); blind != nil {
+		t.Errorf("no place was asked for: %v", blind)
+	}
+}
+
 func TestUnavailableSaysWhatToDo(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error

@@ -80,12 +80,13 @@ type losses struct {
 
 // since fills in what came after old.
 func (l losses) since(old losses, a *record.Accounting) {
-	a.MapFull = l.mapFull - old.mapFull
-	a.DropsUnattributed = l.unattributed - old.unattributed
-	a.DropsLost = l.dropsLost - old.dropsLost
-	a.SamplesLost = l.samplesLost - old.samplesLost
-	a.AlertsLost = l.alertsLost - old.alertsLost
-	a.DecodeErrors = l.decodeErrs - old.decodeErrs
+	after := func(now, old uint64) uint64 { return now - min(now, old) }
+	a.MapFull = after(l.mapFull, old.mapFull)
+	a.DropsUnattributed = after(l.unattributed, old.unattributed)
+	a.DropsLost = after(l.dropsLost, old.dropsLost)
+	a.SamplesLost = after(l.samplesLost, old.samplesLost)
+	a.AlertsLost = after(l.alertsLost, old.alertsLost)
+	a.DecodeErrors = after(l.decodeErrs, old.decodeErrs)
 }
 
 // site is what a source needs to know of where it is opened.

@@ -27,7 +27,7 @@ const (
 
 var (
 	errNoQueue    = errors.New("eBPF has no queue of that kind: every drop is counted, and the samples that packet mode shows thin out under load by themselves")
-	errNoHardware = errors.New("eBPF does not see the drops of hardware on this kernel: set hw false")
+	errNoHardware = errors.New("the drops of hardware are shown here by the drop monitor only (whydrop watch shows them by eBPF, too): set hw false")
 )
 
 // bpf is the backend where the kernel has no drop monitor.
@@ -117,6 +117,7 @@ type bpfSession struct {
 	work   sync.WaitGroup
 	alerts chan []dropmon.Alert
 	err    error // of the watching, once alerts is closed
+	told   bool  // by Receive
 	// What follows is the worker's until alerts is closed.
 	total record.Accounting
 }
@@ -149,6 +150,7 @@ func (s *bpfSession) Receive(wait time.Duration, f func(dropmon.Alert) bool) err
 			return nil
 		case list, ok := <-s.alerts:
 			if !ok {
+				s.told = true
 				return cmp.Or(s.err, errors.New("the watching is over"))
 			}
 			if !hand(list, f) {
@@ -190,6 +192,9 @@ func (s *bpfSession) Stop(f func(dropmon.Alert) bool) (Ending, error) {
 		}
 	}
 	s.bpf.missed.Dropped += missed
+	if s.told {
+		return e, nil
+	}
 	return e, s.err
 }
 

@@ -2,6 +2,7 @@ package shell
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -10,6 +11,19 @@ import (
 	"github.com/whydrop/whydrop/internal/probe/dropmon"
 	"github.com/whydrop/whydrop/record"
 )
+
+// TestWatchingEnds: what ended the watching is said once.
+func TestWatchingEnds(t *testing.T) {
+	want := errors.New("the map is gone")
+	s := &bpfSession{bpf: &bpf{running: true}, cancel: func() {}, err: want, alerts: make(chan []dropmon.Alert)}
+	close(s.alerts)
+	if err := s.Receive(time.Minute, nil); !errors.Is(err, want) {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := s.Stop(nil); err != nil || s.bpf.running {
+		t.Errorf("and again: %v", err)
+	}
+}
 
 func TestPointsOf(t *testing.T) {
 	count := func(pc record.Address, index uint32, n uint64) record.Count {

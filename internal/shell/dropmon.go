@@ -14,6 +14,9 @@ import (
 // keeps goes when the monitor stops. The rest is for a machine that is busy.
 const summaryDelay = 1200 * time.Millisecond
 
+// drain is how long the end listens for alerts that wait in the socket.
+const drain = 50 * time.Millisecond
+
 // dropMonitor is the backend of the kernel's drop monitor. The configuration is
 // the kernel's, for the whole host: it is changed for the time of a session, and
 // then set back, so that nothing stays behind.
@@ -118,9 +121,10 @@ func (s *dropMonitorSession) Receive(wait time.Duration, f func(dropmon.Alert) b
 	return err
 }
 
-func (s *dropMonitorSession) Stop(func(dropmon.Alert) bool) (Ending, error) {
+func (s *dropMonitorSession) Stop(f func(dropmon.Alert) bool) (Ending, error) {
 	conn := s.monitor.Conn()
 	var e Ending
+	rerr := s.Receive(drain, f)
 	now, serr := conn.Stats()
 	for _, queue := range []struct {
 		of     string
@@ -131,7 +135,7 @@ func (s *dropMonitorSession) Stop(func(dropmon.Alert) bool) (Ending, error) {
 			e.Lost = append(e.Lost, fmt.Sprintf("%d dropped packets of %s found the kernel's queue for alerts full; set queue makes it longer", n, queue.of))
 		}
 	}
-	err := errors.Join(serr, s.monitor.Close())
+	err := errors.Join(rerr, serr, s.monitor.Close())
 	// Now it is known what the socket lost.
 	if n := conn.Lost(); n > 0 {
 		e.Lost = append(e.Lost, fmt.Sprintf("%d messages of the drop monitor were lost, the socket had no room for them", n))

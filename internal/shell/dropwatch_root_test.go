@@ -321,6 +321,30 @@ func TestLimitAsDropwatch(t *testing.T) {
 	talk(ours(t, monitor(t)), 3)
 }
 
+// TestStopShowsWhatWaits: alerts that came before the end and that nobody has
+// read yet are shown.
+func TestStopShowsWhatWaits(t *testing.T) {
+	testkit.NeedRoot(t)
+	testkit.NeedConfig(t, "CONFIG_NET_DROP_MONITOR")
+	l := prepare(t, map[string]int{"udp-noport": 7})
+	b := monitor(t)
+	if err := b.SetConfig(dropmon.Config{Mode: dropmon.ModePacket, Queue: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.Start(true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.provoke(t)
+	shown := 0
+	if _, err := s.Stop(func(dropmon.Alert) bool { shown++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	if shown < 7 {
+		t.Errorf("%d alerts of 7", shown)
+	}
+}
+
 // TestManners: while dropwatch monitors this one listens, sees what dropwatch
 // sees, and neither stops nor sets anything.
 func TestManners(t *testing.T) {

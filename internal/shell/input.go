@@ -2,6 +2,7 @@ package shell
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -86,6 +87,9 @@ func (p *plain) line() (string, error) {
 		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = p.in.ReadSlice('\n')
 		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", err
+		}
 		p.out.print("\n")
 		return "", errLong
 	}
@@ -120,6 +124,8 @@ type terminal struct {
 	editor *term.Terminal
 	// ctrlC says that the key came.
 	ctrlC bool
+	// rest came with a line, behind it: somebody pastes several at once.
+	rest []byte
 }
 
 func newTerminal(f *file, out *printer) *terminal {
@@ -132,14 +138,26 @@ func newTerminal(f *file, out *printer) *terminal {
 	return t
 }
 
-// Read is the editor's.
+// Read is the editor's, who gets one line at a time.
 func (t *terminal) Read(b []byte) (int, error) {
-	n, err := t.file.Read(b)
-	for _, c := range b[:n] {
-		t.ctrlC = t.ctrlC || c == 'C'-'@'
+	var err error
+	if len(t.rest) == 0 {
+		n := 0
+		in := make([]byte, len(b))
+		n, err = t.file.Read(in)
+		t.rest = in[:n]
 	}
+	n := copy(b, t.rest)
+	if end := bytes.IndexAny(b[:n], "\r\n"); end >= 0 {
+		n = end + 1
+	}
+	t.rest = t.rest[n:]
+	t.ctrlC = t.ctrlC || bytes.IndexByte(b[:n], ctrlC) >= 0
 	return n, err
 }
+
+// ctrlC is the key, where it is no signal.
+const ctrlC = 'C' - '@'
 
 // Write is the editor's.
 func (p *printer) Write(b []byte) (int, error) {
@@ -174,6 +192,15 @@ func (t *terminal) line() (string, error) {
 }
 
 func (t *terminal) typed() (string, error) {
+	if i := bytes.IndexAny(t.rest, "\r\n\x03"); i >= 0 {
+		line, end := t.rest[:i], t.rest[i]
+		t.rest = t.rest[i+1:]
+		if end == ctrlC {
+			t.signals.interrupted.Store(true)
+			return "", errNothingTyped
+		}
+		return string(line), nil
+	}
 	ready, err := t.signals.await(t.fd, 0)
 	switch {
 	case errors.Is(err, errInterrupt):
@@ -187,7 +214,9 @@ func (t *terminal) typed() (string, error) {
 	}
 	b := make([]byte, maxLine)
 	n, err := t.file.Read(b)
-	return chomp(b[:n]), err
+	begun := string(t.rest)
+	t.rest = nil
+	return begun + chomp(b[:n]), err
 }
 
 // history keeps the lines of a conversation, the last one first.

@@ -109,7 +109,10 @@ func (s *Shell) stop() {
 		err = s.backend.SetConfig(c)
 	}
 	if errors.Is(err, dropmon.ErrBusy) {
-		s.refused("Stop request failed, error: %s\n", errNotOurs)
+		err = errNotOurs
+	}
+	if err != nil {
+		s.refused("Stop request failed, error: %s\n", err)
 		return
 	}
 	s.out.print("Got a stop message\n")

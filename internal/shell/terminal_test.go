@@ -166,6 +166,23 @@ func TestTypedWhileMonitoring(t *testing.T) {
 	}
 }
 
+// TestPasted: lines that come at once are done one after the other, and so is a
+// Ctrl-C among them.
+func TestPasted(t *testing.T) {
+	for _, keys := range []string{"start\rshow\rstop\rexit\r", "start\rshow\r\x03exit\r"} {
+		k, _, _, result := seat(t, newFake(t, ""))
+		k.await("dropwatch> ")
+		k.types(keys)
+		k.await("Issue Ctrl-C to stop monitoring\r\n")
+		k.await("Queue length: 1000\r\n")
+		k.await("Got a stop message\r\n")
+		k.await("Shutting down ...\r\n")
+		if err := ended(t, result); err != nil {
+			t.Errorf("%q: %v", keys, err)
+		}
+	}
+}
+
 // TestKeysThatEnd: Ctrl-C at the prompt, Ctrl-D while drops are monitored.
 func TestKeysThatEnd(t *testing.T) {
 	k, _, _, result := seat(t, newFake(t, ""))

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const samples = "../testdata/vmlinux"
@@ -69,6 +70,59 @@ func commented(t testing.TB, name string) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// units are where the units of a file begin.
+func units(t testing.TB, l *Lines) (at []uint64) {
+	t.Helper()
+	for b := l.sec.info; len(b) > 0; {
+		at = append(at, uint64(len(l.sec.info)-len(b)))
+		_, rest, _, err := cutUnit(b, l.order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = rest
+	}
+	return at
+}
+
+// An index that lacks units, as clang's, or is broken, hides none of them. One
+// that would take for ever is not made.
+func TestIndexLacksUnits(t *testing.T) {
+	image := read(t, "dwarf5.elf")
+	l, err := New(parse(t, image), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, index := l.index, l.sec.aranges
+	_, rest, _, err := cutUnit(index, l.order)
+	if err != nil || len(rest) == 0 {
+		t.Fatalf("one set: %v", err)
+	}
+	for what, aranges := range map[string][]byte{
+		"the first set alone": index[:len(index)-len(rest)], "broken": index[:len(index)-1],
+	} {
+		l.sec.aranges = aranges
+		got, err := l.buildIndex()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range whole {
+			if offset, ok := got.unit(s.low); !ok || offset != s.offset {
+				t.Errorf("%s: nothing at %#x", what, s.low)
+			}
+		}
+	}
+	named := map[uint64]bool{}
+	if _, err := l.walkUnits(named, time.Time{}); !errors.Is(err, errTooLong) {
+		t.Errorf("too late: %v", err)
+	}
+	for _, at := range units(t, l) {
+		named[at] = true
+	}
+	if x, err := l.walkUnits(named, time.Time{}); err != nil || len(x) > 0 {
+		t.Errorf("all named: %v, %v", x, err)
+	}
 }
 
 // A call that was inlined from a header is where the function of the .c file

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sort"
+	"time"
 )
 
 const (
@@ -14,7 +15,11 @@ const (
 	// maxUnitsIndexed bounds the units that are opened one by one where the
 	// file has no index.
 	maxUnitsIndexed = 1 << 17
+	// maxWalk bounds the time for that: each unit may have many abbreviations.
+	maxWalk = 10 * time.Second
 )
+
+var errTooLong = errors.New("to look at its units takes too long")
 
 // index says which unit an address belongs to.
 type index []span
@@ -31,16 +36,18 @@ func (x index) unit(addr uint64) (offset uint64, ok bool) {
 	return x[i].offset, true
 }
 
-// buildIndex takes the file's own index, .debug_aranges, or without one (clang
-// makes none) looks at the first entry of each unit.
+// buildIndex takes the file's own index, .debug_aranges, and looks at the first
+// entry of each unit that is not in it: clang makes one of assembly alone.
 func (l *Lines) buildIndex() (index, error) {
-	x, err := parseAranges(l.sec.aranges, l.order)
-	if err == nil && len(x) == 0 {
-		x, err = l.walkUnits()
+	x, named, err := parseAranges(l.sec.aranges, l.order)
+	if err != nil {
+		x, named = nil, nil
 	}
+	more, err := l.walkUnits(named, time.Now().Add(maxWalk))
 	if err != nil {
 		return nil, err
 	}
+	x = append(x, more...)
 	if len(x) == 0 {
 		return nil, ErrNone
 	}
@@ -50,21 +57,23 @@ func (l *Lines) buildIndex() (index, error) {
 	return x, nil
 }
 
-// parseAranges reads .debug_aranges (DWARF 5, 6.1.2).
-func parseAranges(b []byte, order binary.ByteOrder) (index, error) {
-	var x index
+// parseAranges reads .debug_aranges (DWARF 5, 6.1.2), and says which units are
+// in it.
+func parseAranges(b []byte, order binary.ByteOrder) (x index, named map[uint64]bool, err error) {
+	named = map[uint64]bool{}
 	for total := len(b); len(b) > 0; {
 		start := total - len(b)
 		unit, rest, offsetSize, err := cutUnit(b, order)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		header := 2 + offsetSize + 2 // version, offset, size of addresses, of segments
 		c := cursor{b: unit, order: order}
 		version, offset, addrSize, segSize := c.uint(2), c.uint(offsetSize), c.byte(), c.byte()
 		if c.err != nil || version != 2 || addrSize != 8 || segSize != 0 {
-			return nil, errBroken
+			return nil, nil, errBroken
 		}
+		named[offset] = true
 		// The tuples begin at a multiple of their size, from the start.
 		at := len(b) - len(rest) - len(unit) + header
 		for pad := (16 - (start+at)%16) % 16; pad > 0 && header < len(unit); pad-- {
@@ -79,17 +88,17 @@ func parseAranges(b []byte, order binary.ByteOrder) (index, error) {
 				continue
 			}
 			if len(x) >= maxSpans {
-				return nil, errors.New("its index has too many entries")
+				return nil, nil, errors.New("its index has too many entries")
 			}
 			x = append(x, span{low, low + size, offset})
 		}
 		b = rest
 	}
-	return x, nil
+	return x, named, nil
 }
 
-// walkUnits opens each unit and asks it for its code.
-func (l *Lines) walkUnits() (index, error) {
+// walkUnits opens each unit that is not in the index and asks it for its code.
+func (l *Lines) walkUnits(named map[uint64]bool, deadline time.Time) (index, error) {
 	var x index
 	units := 0
 	for b := l.sec.info; len(b) > 0; units++ {
@@ -98,7 +107,12 @@ func (l *Lines) walkUnits() (index, error) {
 		if err != nil || units >= maxUnitsIndexed {
 			break // those before are good
 		}
-		b = rest
+		if b = rest; named[offset] {
+			continue
+		}
+		if time.Now().After(deadline) {
+			return nil, errTooLong
+		}
 		u, err := l.header(offset)
 		if err != nil {
 			continue // a unit of types, or of another version

@@ -178,14 +178,22 @@ func (c *Conn) Stop(software, hardware bool) error {
 
 var errNothing = errors.New("drop monitor: neither software nor hardware drops are asked for")
 
-// running says whether anybody's monitor runs: a configuration that sets nothing
+// Running says whether anybody's monitor runs: a configuration that sets nothing
 // is refused only then (net_dm_cmd_config, net/core/drop_monitor.c).
-func (c *Conn) running() (bool, error) {
-	err := c.tell(CommandConfig, nil)
-	if errors.Is(err, unix.EBUSY) {
+func (c *Conn) Running() (bool, error) {
+	return runs(c.tell(CommandConfig, nil))
+}
+
+// runs reads the kernel's answer to a configuration that sets nothing.
+func runs(err error) (bool, error) {
+	const what = "ask whether drop monitor runs"
+	switch {
+	case errors.Is(err, unix.EBUSY):
 		return true, nil
+	case errors.Is(err, unix.EOPNOTSUPP): // net_dm_cmd_config before 5.4
+		return false, fmt.Errorf("%s: the drop monitor of this kernel cannot be asked, Linux 5.4 or newer can: %w", what, err)
 	}
-	return false, refusal("ask whether drop monitor runs", err)
+	return false, refusal(what, err)
 }
 
 // tell sends a command that the kernel only says yes or no to.

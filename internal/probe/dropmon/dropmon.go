@@ -137,4 +137,8 @@ type Alert struct {
 	Packet *Packet
 	// Skipped is how many attributes were unknown, twice there, or unusable.
 	Skipped int
+	// Empty says that it is a summary without entries: of a second in which
+	// nothing came after what was sent already (send_dm_alert,
+	// net/core/drop_monitor.c).
+	Empty bool
 }

@@ -63,7 +63,7 @@ func check(t *testing.T, err error) {
 
 func mustRun(t *testing.T, c *Conn, want bool) {
 	t.Helper()
-	if got, err := c.running(); err != nil || got != want {
+	if got, err := c.Running(); err != nil || got != want {
 		t.Fatalf("monitor runs: %v, %v; want %v", got, err, want)
 	}
 }

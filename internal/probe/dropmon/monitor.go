@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,7 @@ type Monitor struct {
 	dir    string // of the note
 	book   *book  // nil where nothing was started or no note can be kept
 	joined string
+	began  time.Time
 	notes  []string
 	// what this monitor has started and must stop
 	software, hardware bool
@@ -51,15 +53,16 @@ func openMonitor(o Options, dir string) (*Monitor, error) {
 	m := &Monitor{dir: dir}
 	err := m.dial(o)
 	if err != nil {
-		return nil, err
+		return nil, m.noted(err)
 	}
+	m.began = time.Now()
 	if err = m.conn.Join(); err == nil && o.Passive {
 		m.joined = m.passive()
 	} else if err == nil {
 		err = m.begin(o)
 	}
 	if err != nil {
-		return nil, errors.Join(err, m.Close())
+		return nil, m.noted(errors.Join(err, m.Close()))
 	}
 	return m, nil
 }
@@ -82,6 +85,17 @@ func (m *Monitor) notef(format string, args ...any) {
 	m.notes = append(m.notes, fmt.Sprintf(format, args...))
 }
 
+// noted adds to an error what was done to the host all the same.
+func (m *Monitor) noted(err error) error {
+	if err == nil || len(m.notes) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, strings.Join(m.notes, "; "))
+}
+
+// Began is when it began to tell of drops: no later than the first.
+func (m *Monitor) Began() time.Time { return m.began }
+
 // Joined is empty if this process started the monitor; else it says whose it is
 // and that this process only listens.
 func (m *Monitor) Joined() string { return m.joined }
@@ -100,7 +114,7 @@ func (m *Monitor) begin(o Options) error {
 	}
 	if holder != "" {
 		m.joined = holder + m.onlyListening()
-		return nil
+		return heldIdle(holder, running)
 	}
 	if m.book != nil && m.book.left != nil {
 		if running, err = m.takeOver(running); err != nil || m.joined != "" {
@@ -126,7 +140,7 @@ func (m *Monitor) take() (holder string, running bool, err error) {
 			m.notef("%v: if whydrop is killed now, only `whydrop doctor --recover-dropmon` stops the monitor", err)
 		}
 		held := errors.Is(err, errHeld)
-		running, err = m.conn.running()
+		running, err = m.conn.Running()
 		if err != nil || !held || running || time.Now().After(deadline) {
 			if held {
 				holder = otherWhydrop(pid)
@@ -137,6 +151,15 @@ func (m *Monitor) take() (holder string, running bool, err error) {
 			return holder, running, err
 		}
 	}
+}
+
+// heldIdle is the error where another whydrop has the note and its monitor does
+// not run, as somebody has stopped it: to listen would be to see nothing.
+func heldIdle(holder string, running bool) error {
+	if running {
+		return nil
+	}
+	return fmt.Errorf("%w: %s, but somebody has stopped it: end that whydrop first", ErrInUse, holder)
 }
 
 func otherWhydrop(pid int) string {
@@ -163,11 +186,13 @@ func (m *Monitor) takeOver(running bool) (bool, error) {
 	if err != nil {
 		return running, err
 	}
-	m.book.left = nil
 	if what != "" {
 		m.notef("%s", what)
 	}
-	return m.conn.running()
+	if running, err = m.conn.Running(); !running {
+		m.book.left = nil // else its configuration is still to be set back
+	}
+	return running, err
 }
 
 // join only listens to a monitor that somebody else runs.
@@ -201,7 +226,7 @@ func (m *Monitor) passive() string {
 	} else if len(others) > 0 {
 		who = describe(others) + " listens too"
 	}
-	switch running, err := m.conn.running(); {
+	switch running, err := m.conn.Running(); {
 	case err != nil: // it needs rights that listening does not
 		return who + m.onlyListening()
 	case !running:
@@ -245,6 +270,7 @@ func (m *Monitor) start(o Options) (err error) {
 // startOrigins starts software and hardware one after the other, so that it is
 // known which of them could not be.
 func (m *Monitor) startOrigins(o Options) error {
+	m.began = time.Now()
 	if o.Software {
 		if err := m.conn.Start(true, false); err != nil {
 			return err
@@ -280,6 +306,10 @@ func (m *Monitor) undo() (err error) {
 	}
 	return err
 }
+
+// Stop stops what this process started and sets back what it changed, as Close
+// does, and leaves the connection open: what has arrived can still be received.
+func (m *Monitor) Stop() error { return m.undo() }
 
 // forget lets the lock of the note go. A note that was not dealt with stays.
 func (m *Monitor) forget() error {

@@ -54,7 +54,7 @@ func recoverMonitor(dir string) (what string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	running, err := c.running()
+	running, err := c.Running()
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +90,7 @@ func stopLeft(c *Conn, running bool, left *note) (what string, err error) {
 		if err != nil {
 			return what, err
 		}
-		if running, err = c.running(); err != nil {
+		if running, err = c.Running(); err != nil {
 			return what, err
 		}
 	}
@@ -100,6 +100,11 @@ func stopLeft(c *Conn, running bool, left *note) (what string, err error) {
 			return what, err
 		}
 		const other = "stopped the drop monitor, which was left running and which nobody listened to"
+		if left != nil { // what ran may have been in the way of it
+			if _, err := restore(c, left.Before, left.Set); err != nil {
+				return other, err
+			}
+		}
 		config, err := c.Config()
 		if err != nil {
 			return other, err
@@ -119,7 +124,7 @@ func stopAll(c *Conn) error {
 	if err := c.Stop(true, true); err != nil {
 		return err
 	}
-	running, err := c.running()
+	running, err := c.Running()
 	if err == nil && running {
 		err = fmt.Errorf("stop drop monitor: %w, also after it was stopped: somebody starts it", ErrRunning)
 	}

@@ -1,11 +1,13 @@
-package netlinkpcap
+package dropmon
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/whydrop/whydrop/internal/packet"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -46,7 +48,7 @@ func TestLocation(t *testing.T) {
 			t.Errorf("%q has %d bytes: the kernel would not have cut it", tt.text, len(tt.text))
 		}
 		tt.want.Address = pc
-		if d := cmp.Diff(tt.want, parseLocation(tt.text, pc)); d != "" {
+		if d := cmp.Diff(tt.want, Location(pc, tt.text)); d != "" {
 			t.Errorf("%q (-want +got):\n%s", tt.text, d)
 		}
 	}
@@ -60,7 +62,7 @@ func TestLocationOfEachLength(t *testing.T) {
 		if n < symbolRoom {
 			continue // it is only cut there
 		}
-		l := parseLocation(text[:n], 1)
+		l := Location(1, text[:n])
 		if !strings.HasPrefix(text, strings.TrimSuffix(l.Symbol, "…")) || l.Symbol == "" {
 			t.Errorf("%q: symbol %q", text[:n], l.Symbol)
 		}
@@ -69,6 +71,60 @@ func TestLocationOfEachLength(t *testing.T) {
 		}
 		if l.Module != "" && l.Module != "module" {
 			t.Errorf("%q: module %q", text[:n], l.Module)
+		}
+	}
+}
+
+func FuzzLocation(f *testing.F) {
+	for _, s := range []string{
+		"", "tcp_v4_rcv+0x86/0xf60", "nft_do_chain+0x40e/0x8c0 [nf_tables]", "0xffffffffc0001234",
+		"__netif_receive_skb_core.constprop.0+0x", "a_function_with_a_name_longer_than_39_b", "+0x/0x [", "f+0xffffffffffffffffff/0x1",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		l := Location(7, text)
+		if l.Address != 7 || l.OffsetCut && l.Offset != 0 || l.Module != "" && l.Symbol == "" {
+			t.Errorf("%q: %+v", text, l)
+		}
+		if name := strings.TrimSuffix(l.Symbol, "…"); !strings.HasPrefix(text, name) {
+			t.Errorf("%q: symbol %q", text, l.Symbol)
+		}
+	})
+}
+
+// TestHeaders: an Ethernet header is believed where it fits what the kernel had
+// noted.
+func TestHeaders(t *testing.T) {
+	ip := []byte{
+		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+		0, 7, 0, 53, 0, 8, 0, 0,
+	}
+	arp := []byte{0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2}
+	macs := []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1}
+	behind := func(of ...byte) []byte { return slices.Concat(macs, of) }
+	for name, tt := range map[string]struct {
+		payload  []byte
+		protocol uint16
+		start    packet.Start
+		ok       bool
+	}{
+		"Ethernet":                  {behind(append([]byte{8, 0}, ip...)...), 0x800, packet.StartEthernet, true},
+		"nothing noted":             {behind(append([]byte{8, 0}, ip...)...), 0, packet.StartEthernet, true},
+		"a tag":                     {behind(append([]byte{0x81, 0, 0, 5, 8, 0}, ip...)...), 0x8100, packet.StartEthernet, true},
+		"a tag, noted behind":       {behind(append([]byte{0x81, 0, 0, 5, 8, 0}, ip...)...), 0x800, packet.StartEthernet, true},
+		"802.2":                     {behind(0, 3, 0x42, 0x42, 3), 4, packet.StartEthernet, true},
+		"a protocol without reader": {behind(0x88, 0xcc, 1), 0x88cc, packet.StartEthernet, true},
+		"no link header":            {ip, 0x800, packet.StartNetwork, true},
+		"ARP, no link header":       {arp, 0x806, packet.StartNetwork, true},
+		"another protocol":          {ip, 0x1234, packet.StartNetwork, false},
+		"no packet":                 {[]byte{1, 2, 3}, 0x800, packet.StartNetwork, false},
+		"nothing":                   {nil, 0, packet.StartNetwork, false},
+	} {
+		var h packet.Headers
+		p := Packet{Payload: tt.payload, Protocol: tt.protocol}
+		if start, ok := p.Headers(&h); start != tt.start || ok != tt.ok {
+			t.Errorf("%s: start %d, %v", name, start, ok)
 		}
 	}
 }
