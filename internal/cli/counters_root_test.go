@@ -232,7 +232,7 @@ func TestContainer(t *testing.T) {
 	name := contained(t, spaceOf(t, setup.NetNS))
 	window := 2 * time.Second
 	if testing.Short() { // an emulated machine
-		window = 12 * time.Second
+		window = 8 * time.Second
 	}
 	d := diagnosed(t, window, func() {
 		time.Sleep(window / 2) // until the counters have been read too

@@ -73,7 +73,7 @@ func (r *runner) race() error {
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=20 "+os.Getenv("GORACE")); err != nil {
 		return fmt.Errorf("set GORACE: %w", err)
 	}
-	return r.unitModule(".", newCollector(r.t, true), "-race")
+	return r.unitModule(".", newCollector(r.t, true), "-race", "-short")
 }
 
 func (r *runner) unitModule(module string, c *collector, flags ...string) error {
