@@ -36,8 +36,8 @@ import (
 var suites = []string{"bullseye", "bookworm", "trixie", "forky"}
 
 // atOnce is how many machines run at the same time: tests wait for something
-// half of their time, so three machines keep two processors busy.
-func atOnce() int { return max(2, min(runtime.NumCPU()+1, len(suites))) }
+// half of their time, so a machine of two processors keeps one busy.
+func atOnce() int { return max(2, min(runtime.NumCPU(), len(suites))) }
 
 type options struct {
 	repo    string
