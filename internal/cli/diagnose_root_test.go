@@ -102,15 +102,7 @@ func TestRecordKeepsTheEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := lab.Find("udp-rcvbuf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "udp-rcvbuf")
 	session, err := observe.Start(observe.Options{
 		Interval: 100 * time.Millisecond, Rich: true, Counters: true, Program: release,
 		Filter: observe.Filter{NetNS: []string{fmt.Sprint(setup.NetNS)}},

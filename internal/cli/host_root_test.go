@@ -287,15 +287,7 @@ func TestWithoutCapabilities(t *testing.T) {
 func TestWithFourCapabilities(t *testing.T) {
 	testkit.NeedRoot(t)
 	caps := []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYSLOG, unix.CAP_NET_ADMIN}
-	s, err := lab.Find("udp-noport")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "udp-noport")
 	// Before 5.11 maps count as locked memory, which these do not let grow.
 	locked := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &locked); err != nil && !errors.Is(err, unix.EPERM) {

@@ -18,7 +18,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whydrop/whydrop/internal/lab"
 	"github.com/whydrop/whydrop/internal/lab/netlab"
 	"github.com/whydrop/whydrop/internal/probe/dropmon"
 	"github.com/whydrop/whydrop/internal/testkit"
@@ -55,15 +54,7 @@ func dropped(t *testing.T, said string) (sum int) {
 // host has: start, Ctrl-C, once more by the history, exit.
 func TestShellOnATerminal(t *testing.T) {
 	testkit.NeedRoot(t)
-	s, err := lab.Find("udp-noport")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "udp-noport")
 	keyboard, terminal := testkit.PTY(t, false)
 	c := command(t, "-l", "kas")
 	c.Args[0] = "/usr/bin/dropwatch" // which makes it the shell
@@ -155,15 +146,7 @@ func (p *piped) stop(t *testing.T) {
 // TestShellSystemMap names functions by a file.
 func TestShellSystemMap(t *testing.T) {
 	testkit.NeedRoot(t)
-	s, err := lab.Find("udp-noport")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "udp-noport")
 	kallsyms, err := os.ReadFile("/proc/kallsyms")
 	if err != nil {
 		t.Fatal(err)

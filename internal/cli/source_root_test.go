@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
-	"github.com/whydrop/whydrop/internal/lab"
 	"github.com/whydrop/whydrop/internal/observe"
 	"github.com/whydrop/whydrop/internal/probe/dropmon"
 	"github.com/whydrop/whydrop/internal/testkit"
@@ -117,15 +116,7 @@ func TestEachByDropMonitor(t *testing.T) {
 		oneLine(t, r, "CONFIG_NET_DROP_MONITOR")
 		return
 	}
-	s, err := lab.Find("udp-noport")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "udp-noport")
 	c := command(t, "watch", "--each", "--source", "dropmon", "--count", "3")
 	var out, errOut console
 	c.Stdout, c.Stderr = &out, &errOut

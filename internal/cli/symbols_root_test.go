@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whydrop/whydrop/internal/lab"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
 )
@@ -97,15 +96,7 @@ func closedPorts(stop <-chan struct{}) {
 // TestSymbolsLater: what was recorded without names gets them from a System.map
 // when it is read, and the same verdict follows.
 func TestSymbolsLater(t *testing.T) {
-	s, err := lab.Find("udp-noport")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "udp-noport")
 	path := testkit.SystemMap(t, nil)
 	file := filepath.Join(t.TempDir(), "drops.whydrop")
 	c := command(t, "record", "-w", file, "--symbols", "none", "--netns", fmt.Sprint(setup.NetNS), "--interval", "100ms")

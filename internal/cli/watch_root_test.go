@@ -19,7 +19,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whydrop/whydrop/internal/lab"
 	"github.com/whydrop/whydrop/internal/lab/netlab"
 	"github.com/whydrop/whydrop/internal/testkit"
 	"github.com/whydrop/whydrop/record"
@@ -97,15 +96,7 @@ func TestIdleHost(t *testing.T) {
 	}
 	t.Logf("idle for %s: %+v", d, quiet.Accounting)
 
-	s, err := lab.Find("udp-rcvbuf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "udp-rcvbuf")
 	short := min(d, 10*time.Second)
 	lossy := diagnosed(t, short, func() {
 		time.Sleep(short / 3)
@@ -293,15 +284,7 @@ func TestHostileNames(t *testing.T) {
 // would, without root.
 func TestRecordAndRead(t *testing.T) {
 	testkit.NeedRoot(t)
-	s, err := lab.Find("nf-rule-drop")
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup, err := s.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer setup.Close()
+	setup := prepared(t, "nf-rule-drop")
 	path := t.TempDir() + "/drops.whydrop"
 	c := command(t, "record", "-w", path, "--netns", fmt.Sprint(setup.NetNS), "--interval", "100ms")
 	begin(t, c)
