@@ -126,6 +126,7 @@ type sight struct {
 	knowledge *diagnose.Knowledge
 	flags     *countersFlags
 	devices   *diagnose.Devices // nil is all
+	straddle  diagnose.Straddle
 }
 
 // view is what is printed: since boot the map and the list, then the list, or
@@ -183,7 +184,7 @@ func (s *sight) report(cs []record.Counter, window record.Window) record.Counter
 		}
 	}
 	r.Stations, r.Hidden = diagnose.CountersByStation(cs, s.knowledge, diagnose.CounterOptions{
-		Interval: window.Duration, All: s.flags.all, Devices: s.devices,
+		Interval: window.Duration, All: s.flags.all, Devices: s.devices, Straddle: &s.straddle,
 	})
 	return r
 }

@@ -20,6 +20,8 @@ type CounterOptions struct {
 	All bool
 	// Devices are those whose counters alone are shown; nil is everything.
 	Devices *Devices
+	// Straddle is that of the intervals before; nil where there are none.
+	Straddle *Straddle
 }
 
 // CountersByStation sorts counters into all stations, in the order of the
@@ -33,6 +35,10 @@ func CountersByStation(cs []record.Counter, k *Knowledge, opt CounterOptions) (s
 		k: k, opt: opt, lines: map[record.Station][]*stationLine{}, seen: map[record.Station]bool{},
 		spared: map[where]uint64{},
 	}
+	if s.opt.Straddle == nil {
+		s.opt.Straddle = &Straddle{}
+	}
+	s.opt.Straddle.next()
 	groups := groupCounters(cs)
 	for i := range groups {
 		s.add(&groups[i])
@@ -298,9 +304,13 @@ func (s *sorter) lost(out *record.StationCounters, lines []*stationLine, sums lo
 			}
 			continue
 		case slices.ContainsFunc(slices.Concat(m.Overlaps, naming[l.Name]), func(o string) bool { return taken.of(o, l.scope()) > 0 }):
+			s.opt.Straddle.match(m, l, n-s.opt.Straddle.take(m, l, n))
 			continue
 		}
 		taken.add(l.Name, l.scope(), n)
+		had := s.opt.Straddle.take(m, l, n)
+		n -= had
+		s.opt.Straddle.keep(m, l, n)
 		for _, o := range m.Overlaps {
 			if !slices.Contains(naming[o], l.Name) {
 				naming[o] = append(naming[o], l.Name)
