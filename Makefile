@@ -33,7 +33,7 @@ export GOWORK := off
 
 LEVELS := .cache/bin/levels -fuzztime $(FUZZTIME)
 
-.PHONY: help build test test-host vm vm-deps lint unit race fuzz soak root bench bpf bpf-check clean deps bin clang
+.PHONY: help build test test-host vm vm-deps lint unit race fuzz soak root bench bpf bpf-check knowledge clean deps bin clang
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +76,9 @@ bpf: clang ## make the BPF objects anew with the pinned clang
 
 bpf-check: clang ## make the BPF objects in a copy and compare every byte
 	@tools/bpf.sh check $(CLANG_VERSION)
+
+knowledge: ## make knowledge/compiled.jsonl of the YAML files anew
+	go test ./internal/diagnose -run 'TestCompiled$$' -update-compiled
 
 clean: ## remove ./whydrop and .cache
 	rm -rf whydrop .cache

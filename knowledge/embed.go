@@ -9,7 +9,8 @@ package knowledge
 
 import "embed"
 
-// FS holds all the data, as the README.md of each folder describes it.
+// FS holds all the data, as the README.md of each folder describes it, and once more
+// in compiled.jsonl, which is read several times faster (`make knowledge`).
 //
-//go:embed causes reasons/*.yaml locations/*.yaml counters/*.yaml stations.yaml
+//go:embed causes compiled.jsonl reasons/*.yaml locations/*.yaml counters/*.yaml stations.yaml
 var FS embed.FS

@@ -433,7 +433,7 @@ func WentBack(cs []record.Counter, k *Knowledge) []record.Blind {
 // LoadCounters is Load with nothing but the catalogue of counters.
 func LoadCounters(fsys fs.FS) (*Knowledge, error) {
 	k := &Knowledge{}
-	if err := loadCatalogue(fsys, k); err != nil {
+	if err := loadCatalogue(withCompiled(fsys), k); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
 	}
 	return k, nil

@@ -13,6 +13,7 @@ package diagnose
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -104,11 +105,11 @@ func Load(fsys fs.FS) (*Knowledge, error) { return load(fsys, fresh) }
 // LoadAccepted is Load for a base that Load has accepted before, as that which
 // the program is built with: it takes half the time, because it does not look
 // into expressions before they are needed. What a wrong one asks for is not
-// known.
-func LoadAccepted(fsys fs.FS) (*Knowledge, error) { return load(fsys, accepted) }
+// known. It takes what is compiled (CompiledFile), as LoadTriage and LoadCounters do.
+func LoadAccepted(fsys fs.FS) (*Knowledge, error) { return load(withCompiled(fsys), accepted) }
 
 func load(fsys fs.FS, how trust) (*Knowledge, error) {
-	k, err := LoadTriage(fsys)
+	k, err := loadTriage(fsys)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +127,9 @@ func load(fsys fs.FS, how trust) (*Knowledge, error) {
 
 // LoadTriage is Load without causes and counters, for those who only class
 // drops: it takes a tenth of the time.
-func LoadTriage(fsys fs.FS) (*Knowledge, error) {
+func LoadTriage(fsys fs.FS) (*Knowledge, error) { return loadTriage(withCompiled(fsys)) }
+
+func loadTriage(fsys fs.FS) (*Knowledge, error) {
 	k := &Knowledge{reasons: map[string]meaning{}}
 	if err := loadReasons(fsys, k); err != nil {
 		return nil, fmt.Errorf("load knowledge: %w", err)
@@ -238,6 +241,10 @@ func decodeStrict(fsys fs.FS, name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
+	compiled, _ := fsys.(*compiledFS)
+	if compiled != nil && compiled.decoded(name, b, v) {
+		return nil
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(v); err != nil {
@@ -246,6 +253,14 @@ func decodeStrict(fsys fs.FS, name string, v any) error {
 	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("decode %s: more than one document", name)
 	}
+	if compiled == nil || compiled.made == nil {
+		return nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("compile %s: %w", name, err)
+	}
+	compiled.made.Store(name, text)
 	return nil
 }
 

@@ -1,0 +1,11 @@
+package diagnose
+
+import "encoding/json"
+
+// Text is all that was read from files, for comparisons.
+func (k *Knowledge) Text() (string, error) {
+	text, err := json.Marshal([]any{
+		k.reasons, k.rules, k.causes, k.counters, k.noLoss, k.raised, k.kinded, k.next, k.layers, k.drivers.plain, k.drivers.patterns,
+	})
+	return string(text), err
+}
