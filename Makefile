@@ -11,16 +11,20 @@ CLANG_VERSION := 19.1.7
 # How long `make fuzz` and `make test` run each fuzz target.
 FUZZTIME ?= 500ms
 
+# The kernel of Debian on which `make test` runs everything; on the others it runs
+# the tests of the probes and a part of the lab.
+FULL ?= trixie
+
 # What the tests use beyond Go, as command:Debian-package.
 TEST_NEEDS := ip:iproute2 tc:iproute2 ss:iproute2 nstat:iproute2 nft:nftables \
-	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux setpriv:util-linux \
+	setcap:libcap2-bin capsh:libcap2-bin unshare:util-linux nsenter:util-linux sysctl:procps setpriv:util-linux \
 	script:bsdutils bpftool:bpftool cpio:cpio as:binutils busybox:busybox-static \
 	lnstat:iproute2 bridge:iproute2 ethtool:ethtool conntrack:conntrack iptables-legacy:iptables \
 	tshark:tshark
 
 # What the virtual machines use, likewise. Debian's keys vouch for its kernels.
 VM_NEEDS := qemu-system-x86_64:qemu-system-x86 xz:xz-utils busybox:busybox-static \
-	script:bsdutils unshare:util-linux setpriv:util-linux \
+	script:bsdutils unshare:util-linux nsenter:util-linux sysctl:procps setpriv:util-linux \
 	ip:iproute2 tc:iproute2 bridge:iproute2 ss:iproute2 nstat:iproute2 lnstat:iproute2 \
 	nft:nftables bpftool:bpftool ethtool:ethtool conntrack:conntrack iptables-legacy:iptables \
 	dropwatch:dropwatch dwdump:dropwatch
@@ -33,7 +37,7 @@ export GOWORK := off
 
 LEVELS := .cache/bin/levels -fuzztime $(FUZZTIME)
 
-.PHONY: help build test test-host vm vm-deps lint unit race fuzz soak root bench bpf bpf-check knowledge clean deps bin clang
+.PHONY: help build test test-all test-host vm vm-deps lint unit race fuzz soak root bench bpf bpf-check knowledge clean deps bin clang
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,7 +45,10 @@ help: ## this list
 build: ## build ./whydrop
 	go build -o whydrop ./cmd/whydrop
 
-test: deps vm-deps bin ## lint to bench, in this order, also in virtual machines; installs what they need
+test: deps vm-deps bin ## lint to bench, in this order, also in machines: all in one, a part in three; installs its needs
+	@$(LEVELS) -full $(FULL)
+
+test-all: deps vm-deps bin ## the same with everything on every kernel
 	@$(LEVELS)
 
 test-host: deps bin ## the same without the virtual machines

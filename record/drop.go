@@ -215,6 +215,8 @@ type Packet struct {
 	TTL      uint8 `json:"ttl,omitempty"`
 	DSCP     uint8 `json:"dscp,omitempty"`
 	Fragment bool  `json:"fragment,omitempty"`
+	// SourceRoute says that the IPv4 header names routers to pass, in an option.
+	SourceRoute bool `json:"source_route,omitempty"`
 	// TCP fields; Flags is as in the header (FIN is 1).
 	TCPFlags uint16 `json:"tcp_flags,omitempty"`
 	TCPSeq   uint32 `json:"tcp_seq,omitempty"`

@@ -124,6 +124,33 @@ type Finding struct {
 	Unchecked []string `json:"unchecked"`
 	// Next is what to look at where the cause is not known or not certain.
 	Next []string `json:"next"`
+	// Symptoms are findings that are only the consequence of this one: what is
+	// done about this one helps against them. Their drops are not in Drops.
+	Symptoms []Finding `json:"symptoms,omitempty"`
+	// Contributors make the loss worse and are none themselves: their Drops are 0.
+	Contributors []Finding `json:"contributors,omitempty"`
+	// Concerns is set where a part of the traffic was asked for.
+	Concerns *Concern `json:"concerns,omitempty"`
+}
+
+// Concern says how much of a finding is of the traffic that was asked for.
+type Concern struct {
+	// Samples of the finding's samples match, Of is how many it has.
+	Samples uint64 `json:"samples"`
+	Of      uint64 `json:"of"`
+	// WholeHost says that the cause meets all traffic of the host, so the
+	// finding concerns the one that was asked for also without such a sample.
+	WholeHost bool `json:"whole_host"`
+}
+
+// Explains is how many packets the finding explains: its own drops and those of
+// its symptoms.
+func (f *Finding) Explains() uint64 {
+	n := f.Drops
+	for i := range f.Symptoms {
+		n += f.Symptoms[i].Explains()
+	}
+	return n
 }
 
 // FlowShare is a flow and how many of the samples were of it.
@@ -168,8 +195,28 @@ type Diagnosis struct {
 	Window        Window     `json:"window"`
 	Sources       []Source   `json:"sources"`
 	Accounting    Accounting `json:"accounting"`
-	Findings      []Finding  `json:"findings"`
-	Counters      []Counter  `json:"counters"`
-	Ledger        Ledger     `json:"ledger"`
-	Blind         []Blind    `json:"blind"`
+	// Findings has one for each root cause: first those that concern the traffic
+	// that was asked for, then by the packets that they explain.
+	Findings []Finding `json:"findings"`
+	// Conclusions are troubles that are no loss on this host: their Events is how
+	// often, where that is known, and their Drops are 0.
+	Conclusions []Finding `json:"conclusions,omitempty"`
+	// Elsewhere is what was left out because it is of other traffic than that
+	// which was asked for; nil where all traffic was.
+	Elsewhere *Elsewhere `json:"elsewhere,omitempty"`
+	// Checked is what was looked at, a line each: with no finding it is what "no
+	// loss" rests on.
+	Checked  []string  `json:"checked,omitempty"`
+	Counters []Counter `json:"counters"`
+	Ledger   Ledger    `json:"ledger"`
+	Blind    []Blind   `json:"blind"`
+}
+
+// Elsewhere are the findings about other traffic than that which was asked for.
+// Their drops are in the accounting.
+type Elsewhere struct {
+	Findings uint64 `json:"findings"`
+	Drops    uint64 `json:"drops"`
+	// Causes are their causes, each once, the one with most drops first.
+	Causes []string `json:"causes"`
 }

@@ -41,6 +41,23 @@ type Header struct {
 	// known: they tell later where a file of symbols lay in it, and whether that
 	// is of this kernel. Empty where addresses were hidden.
 	Anchors []Anchor `json:"anchors,omitempty"`
+	// Asked is what the observation was narrowed to; nil where that is nothing or
+	// not known.
+	Asked *Asked `json:"asked,omitempty"`
+}
+
+// Asked is what an observation was narrowed to, in the words in which it was asked
+// for, so that the same can be asked for again.
+type Asked struct {
+	// Interfaces, Reasons and NetNS are the names that drops had to have one of.
+	Interfaces []string `json:"interfaces,omitempty"`
+	Reasons    []string `json:"reasons,omitempty"`
+	NetNS      []string `json:"netns,omitempty"`
+	// Filter is the traffic whose findings came first, as internal/filter reads
+	// it; PID is the process whose traffic it was, 0 without one. Neither leaves
+	// anything out of the record.
+	Filter string `json:"filter,omitempty"`
+	PID    int    `json:"pid,omitempty"`
 }
 
 // Interval is what happened between two reports. Counts and Accounting are

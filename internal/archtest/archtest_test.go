@@ -149,6 +149,8 @@ var examples = []example{
 	{"lab in cli", "", one("internal/cli/a.go", doc+imports(module+"/internal/lab"))},
 	{"os/exec", "no programs", one("internal/fact/a.go", doc+imports("os/exec"))},
 	{"os/exec in a test", "", one("internal/fact/a_test.go", imports("os/exec"))},
+	{"os/exec where remedies are tried", "", one("internal/lab/cure/a.go", doc+imports("os/exec"))},
+	{"os/exec elsewhere in the lab", "no programs", one("internal/lab/a.go", doc+imports("os/exec"))},
 	{"os/exec in testkit", "", one("internal/testkit/a.go", doc+imports("os/exec"))},
 	{"os.StartProcess", "no programs", one("internal/fact/a.go", doc+"package a\nimport \"os\"\nvar _ = os.StartProcess\n")},
 	{"unix.Exec renamed", "no programs", one("internal/fact/a.go", doc+"package a\nimport sys \"golang.org/x/sys/unix\"\nvar _ = sys.Exec\n")},

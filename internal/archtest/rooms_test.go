@@ -41,7 +41,7 @@ var none = []string{}
 var pureStd = []string{
 	"bufio", "bytes", "cmp", "container/heap", "container/list", "embed",
 	"encoding", "encoding/base64", "encoding/binary", "encoding/hex",
-	"encoding/json", "errors", "fmt", "hash/fnv", "html", "io", "io/fs",
+	"encoding/json", "errors", "fmt", "hash/crc64", "hash/fnv", "html", "io", "io/fs",
 	"iter", "maps", "math", "math/bits", "net/netip", "path", "regexp",
 	"slices", "sort", "strconv", "strings", "sync", "text/tabwriter",
 	"text/template", "time", "unicode", "unicode/utf16", "unicode/utf8",
@@ -106,8 +106,8 @@ var rooms = []room{
 		why: "owner maps a socket to a process and its unit; it must not know who asks",
 	},
 	{
-		dir: mod + "filter", may: []string{mod + "packet", "record"},
-		why: "a filter is compiled from its text alone: the same on every host, attached by others",
+		dir: mod + "filter", may: []string{"record"}, std: pureStd, modules: none,
+		why: "a filter means what its text says: the same on every host and of every record, applied by others",
 	},
 	{
 		dir: mod + "kernel", may: []string{"record"},

@@ -42,9 +42,9 @@ func (b *book) kinds() []string {
 	return []string{kindCause, kindReason, kindCounter, kindStation, kindClass, kindSymbol}
 }
 
-// loadBook reads the built-in knowledge base.
-func loadBook() (*book, error) {
-	k, err := loadKnowledge()
+// loadBook reads the knowledge base, with causes of somebody's own.
+func (a *app) loadBook() (*book, error) {
+	k, err := a.loadKnowledge()
 	if err != nil {
 		return nil, err
 	}

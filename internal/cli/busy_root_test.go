@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
+	"github.com/whydrop/whydrop/internal/lab"
 	"github.com/whydrop/whydrop/internal/observe"
 	"github.com/whydrop/whydrop/internal/report"
 	"github.com/whydrop/whydrop/internal/testkit"
@@ -29,7 +30,9 @@ var (
 )
 
 // TestBusyHost watches hosts that close connections, are scanned and hear
-// their network's noise. Nothing is lost there, and nothing is found; then a
+// their network's noise; that transfer much over TCP, through a rate limit that
+// only delays, into a network that loses some; where containers come and go, and
+// whose connection tracking is half full. Nothing is lost there, and nothing is found; then a
 // service stops reading in the middle of it, and that is.
 func TestBusyHost(t *testing.T) {
 	if testing.Short() { // an emulated machine
@@ -54,9 +57,12 @@ func TestBusyHost(t *testing.T) {
 // busyHost returns how many frees were counted as hidden.
 func busyHost(t *testing.T) (hidden uint64) {
 	busy := testkit.NewBusy(t)
+	busier := testkit.NewBusier(t, busy)
+	halfFull(t, busy)
 	ctx, stop := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
+	ran := make(chan error, 2)
 	go func() { ran <- busy.Run(ctx) }()
+	go func() { ran <- busier.Run(ctx) }()
 	defer stop()
 	var rounds uint64 // while somebody watched
 	watch := func(during func() error) record.Diagnosis {
@@ -84,8 +90,11 @@ func busyHost(t *testing.T) (hidden uint64) {
 			t.Errorf("found %s beside the one loss: %s", f.Cause, text(t, lossy))
 		}
 	}
+	if err := busier.Check(); err != nil {
+		t.Error(err)
+	}
 	stop()
-	if err := <-ran; err != nil {
+	if err := errors.Join(<-ran, <-ran); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range []record.Diagnosis{quiet, lossy} {
@@ -96,6 +105,21 @@ func busyHost(t *testing.T) (hidden uint64) {
 		t.Errorf("%d frees counted as hidden in %d rounds, want %d", hidden, rounds, least)
 	}
 	return hidden
+}
+
+// halfFull fills half of the host's connection tracking table.
+func halfFull(t *testing.T, busy *testkit.Busy) {
+	t.Helper()
+	entries, done, err := lab.FillConntrack(busy.Host, 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Logf("%d connections are tracked, half of what can be", entries)
 }
 
 func text(t *testing.T, d record.Diagnosis) string {

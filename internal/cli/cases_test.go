@@ -144,6 +144,7 @@ type slimCounter struct {
 	Name    string        `json:"name"`
 	NetNS   record.NetNS  `json:"netns,omitzero"`
 	Device  record.Device `json:"device,omitzero"`
+	Object  string        `json:"object,omitempty"` // a part must not become a second total
 	Before  uint64        `json:"before,omitzero"`
 	After   uint64        `json:"after,omitzero"`
 	Delta   uint64        `json:"delta,omitzero"`
@@ -154,7 +155,7 @@ type slimCounter struct {
 func slimCounters(cs []record.Counter) []slimCounter {
 	var out []slimCounter
 	for _, c := range cs {
-		n := slimCounter{Name: c.Name, NetNS: c.NetNS, Device: c.Device, Before: c.Before, After: c.After, Delta: c.Delta}
+		n := slimCounter{Name: c.Name, NetNS: c.NetNS, Device: c.Device, Object: c.Object, Before: c.Before, After: c.After, Delta: c.Delta}
 		if c.Delta > 0 {
 			n.Source, n.Command = c.Source, c.Command
 		}
@@ -235,7 +236,7 @@ func TestCaseOfAnObservation(t *testing.T) {
 // become not known, and not another cause's. What is left out of this are the
 // benign patterns (n-…): without them the losses are what they look like.
 func TestNoWrongCauseWithoutTheRight(t *testing.T) {
-	b, err := loadBook()
+	b, err := (&app{}).loadBook()
 	if err != nil {
 		t.Fatal(err)
 	}

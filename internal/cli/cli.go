@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/whydrop/whydrop/internal/filter"
 	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/observe"
 )
@@ -54,6 +55,8 @@ type app struct {
 	quiet bool
 	ascii bool
 	color string
+	// knowledgeDirs are directories of somebody's own causes.
+	knowledgeDirs []string
 }
 
 // Main runs whydrop and returns its exit code.
@@ -101,6 +104,7 @@ func exitCode(err error) int {
 func (a *app) root() *cobra.Command {
 	c := a.diagnoseCommand()
 	c.Use = "whydrop [flags]"
+	c.Args = noArgs
 	c.Short = "Say where, why and whose packets this host drops"
 	c.Long = strings.TrimSpace(`
 whydrop watches the packets that this Linux host drops and says where it
@@ -117,13 +121,16 @@ kill -9 goes on until "whydrop doctor --recover-dropmon" puts it back.
 
 ` + symbolsHelp + `
 
+` + knowledgeHelp + `
+
 Network namespaces are all looked at that can be entered. --netns takes a name
 under /run/netns, "host", "all", the number of a process (of its namespace), an
 inode as net:[4026531840] or 4026531840, or the name that whydrop prints where a
 namespace has none: docker/4f1d0c5a9b3e, pod/3f2a1b4c, unit/nginx.service.
 
-Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
-3 nothing can be watched here; 4 ran, but what it says is incomplete.`)
+Exit status: 0 ran; 1 a finding at or above --fail-on, or with verify one that is
+not better; 2 wrong usage; 3 nothing can be watched here; 4 ran, but what it says
+is incomplete.`)
 	c.SilenceErrors, c.SilenceUsage = true, true
 	c.CompletionOptions.HiddenDefaultCmd = true
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
@@ -131,6 +138,7 @@ Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
 	p.BoolVarP(&a.json, "json", "j", false, "print JSON: one object, or one a line where output streams")
 	p.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	p.StringVar(&a.color, "color", "auto", "colour: auto, always or never (NO_COLOR turns auto off)")
+	a.knowledgeFlag(c)
 	p.BoolP("numeric", "n", false, "accepted: addresses are always numeric")
 	c.PersistentPreRunE = func(*cobra.Command, []string) error {
 		switch a.color {
@@ -141,7 +149,7 @@ Exit status: 0 ran; 1 a finding at or above --fail-on; 2 wrong usage;
 	}
 	c.SetHelpCommand(helpCommand(c))
 	diagnose := a.diagnoseCommand()
-	c.AddCommand(diagnose, a.watchCommand(), a.countersCommand(), a.recordCommand(), a.reportCommand(), a.dumpCommand(), a.shellCommand(), a.doctorCommand(),
+	c.AddCommand(diagnose, a.watchCommand(), a.countersCommand(), a.recordCommand(), a.reportCommand(), a.verifyCommand(), a.dumpCommand(), a.shellCommand(), a.doctorCommand(),
 		a.labCommand(), a.explainCommand(), a.knowledgeCommand(), a.versionCommand())
 	return c
 }
@@ -167,6 +175,9 @@ func noArgs(c *cobra.Command, args []string) error {
 		return nil
 	}
 	if c.HasSubCommands() {
+		if _, err := filter.Parse(args...); err == nil {
+			return usage(fmt.Errorf("no command %q: a FILTER goes behind one: whydrop diagnose %s", args[0], strings.Join(args, " ")))
+		}
 		return usage(fmt.Errorf("no command %q", args[0]))
 	}
 	return usage(fmt.Errorf("%s takes no argument, got %q", c.CommandPath(), args[0]))

@@ -66,8 +66,8 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 		t.Fatalf("exit status %d: %s", r.code, r.err)
 	}
 	for _, word := range []string{
-		"diagnose", "watch", "counters", "record", "report", "dump", "doctor", "lab", "explain", "knowledge", "version",
-		"--duration", "--json", "--interface", "--reason", "--netns", "--fail-on", "--color", "--source",
+		"diagnose", "watch", "counters", "record", "report", "verify", "dump", "doctor", "lab", "explain", "knowledge", "version",
+		"--duration", "--json", "--interface", "--reason", "--netns", "--fail-on", "--color", "--source", "--knowledge", "--markdown", "--until-loss", "causes.d",
 		"dropmon", "NET_DM",
 		"CAP_BPF", "Exit status",
 	} {

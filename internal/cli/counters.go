@@ -82,7 +82,7 @@ func (f *countersFlags) check(c *cobra.Command) error {
 
 // counters reads and prints counters.
 func (a *app) counters(ctx context.Context, f *countersFlags) error {
-	k, err := loadCounters()
+	k, err := a.loadCounters()
 	if err != nil {
 		return err
 	}

@@ -1,259 +1,128 @@
 package cli
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/whydrop/whydrop/internal/diagnose"
-	"github.com/whydrop/whydrop/internal/observe"
-	"github.com/whydrop/whydrop/internal/report"
-	"github.com/whydrop/whydrop/record"
 )
 
+// diagnoseFlags is the flags of `whydrop diagnose`.
+type diagnoseFlags struct {
+	watching
+	save      string
+	untilLoss bool
+	timeout   time.Duration
+}
+
 func (a *app) diagnoseCommand() *cobra.Command {
-	var w watching
-	var failOn string
+	var f diagnoseFlags
 	c := &cobra.Command{
-		Use:   "diagnose",
+		Use:   "diagnose [FILTER]",
 		Short: "Watch for a while, then say what was dropped and why",
 		Long: `diagnose watches for 10 seconds (or --duration, or reads a recorded file) and
 then says what was lost and why: the cause with the numbers that speak for and
-against it, whose packets they were, and what to do. Without loss it shows the
-loss counters since boot. Drops that are normal life of the protocols are only
-counted; --all shows them. Nothing is changed: remedies are printed, never
-applied.`,
+against it, whose packets they were, and what to do. The first line says whether
+to act. Without loss it says what was checked, and shows the loss counters since
+boot. Drops that are normal life of the protocols are only counted; --all shows
+them. Nothing is changed: remedies are printed, never applied.
+
+With a FILTER, or --pid, findings about that traffic come first, then those that
+meet all traffic of the host (ring, backlog, conntrack, memory); the others are
+summed up in one line. --pid knows the sockets that the process has open
+while it is watched.
+
+` + filterHelp + `
+
+--until-loss waits until something is lost that is neither expected nor benign,
+then until three seconds pass without more of it (thirty at most), and says why.
+What is older than thirty seconds when the loss begins is forgotten. Loss that
+raises no drop event is looked for every thirty seconds. --timeout ends the
+waiting with exit status 0.
+
+--save FILE keeps what was seen, for "whydrop verify FILE" after something was
+changed, and for "whydrop report -r FILE".`,
 		Example: `  whydrop diagnose --duration 30s
   whydrop diagnose -i eth0 -j
+  whydrop diagnose host 10.0.0.7 and tcp port 443
+  whydrop diagnose --pid 4242
+  whydrop diagnose --until-loss --timeout 1h --markdown
+  whydrop diagnose --save before.wd
   whydrop diagnose -r drops.whydrop --fail-on fault`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := checkDurations(map[string]time.Duration{"duration": w.duration}); err != nil {
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := f.traffic.filterArgs(args); err != nil {
 				return err
 			}
-			if err := w.checkRead(c, "duration", "source"); err != nil {
+			if err := f.check(a, c); err != nil {
 				return err
 			}
-			a.hintDevices(&w)
-			if w.duration == 0 {
-				return usage(errors.New("--duration 0s: want a positive duration, such as 10s"))
-			}
-			fail := record.Class(failOn)
-			if failOn != "" && fail.Severity() == 0 {
-				return usage(fmt.Errorf("--fail-on %q: want fault, capacity or policy", failOn))
-			}
-			k, err := loadKnowledge()
-			if err != nil {
-				return err
-			}
-			o, err := a.observation(c.Context(), &w, k)
-			if o == nil {
-				return err
-			}
-			return errors.Join(a.verdict(o, k, w.all, fail), err)
+			return a.diagnose(c, &f)
 		},
 	}
-	w.filterFlags(c)
-	w.readFlags(c)
-	w.sourceFlag(c)
-	w.symbolsFlag(c)
+	f.filterFlags(c)
+	f.readFlags(c)
+	f.sourceFlag(c)
+	f.symbolsFlag(c)
+	f.verdict.flags(c)
+	f.traffic.pidFlag(c)
 	a.asciiFlag(c)
-	c.Flags().DurationVar(&w.duration, "duration", 10*time.Second, "how long to watch")
-	c.Flags().StringVar(&failOn, "fail-on", "", "exit with 1 on a finding of this `class` or worse: fault, capacity or policy")
+	fs := c.Flags()
+	fs.DurationVar(&f.duration, "duration", 10*time.Second, "how long to watch")
+	fs.BoolVar(&f.untilLoss, "until-loss", false, "wait until there is a loss, then diagnose it")
+	fs.DurationVar(&f.timeout, "timeout", time.Hour, "with --until-loss: how long to wait")
+	fs.StringVar(&f.save, "save", "", "write what was seen to this `file`, as record does")
 	return c
 }
 
-// observation watches and reads the facts that this leaves open, or reads a
-// file. With a file that ends early it returns what there is, and an error.
-func (a *app) observation(ctx context.Context, w *watching, k *diagnose.Knowledge) (*record.Observation, error) {
-	if w.file != "" {
-		return a.readObservation(w)
+func (f *diagnoseFlags) check(a *app, c *cobra.Command) error {
+	if err := checkDurations(map[string]time.Duration{"duration": f.duration, "timeout": f.timeout}); err != nil {
+		return err
 	}
-	s, err := a.start(w, observe.Options{Interval: time.Second, Counters: true})
-	if err != nil {
-		return nil, err
+	if err := f.checkRead(c, "duration", "source", "save", "until-loss", "timeout"); err != nil {
+		return err
 	}
-	defer s.Close()
-	c := record.NewCollector(s.Header())
-	stop := a.countdown(w.duration)
-	err = s.Run(ctx, func(iv record.Interval) error { c.Add(iv); return nil })
-	stop()
-	o := c.Finish(s.Trailer())
-	ask(ctx, &o, k)
-	return &o, errors.Join(err, w.unwatched(s))
+	if err := f.verdict.check(a); err != nil {
+		return err
+	}
+	switch {
+	case f.duration == 0:
+		return usage(errors.New("--duration 0s: want a positive duration, such as 10s"))
+	case f.timeout == 0:
+		return usage(errors.New("--timeout 0s: want a positive duration, such as 1h"))
+	case f.untilLoss && c.Flags().Changed("duration"):
+		return usage(errors.New("--until-loss and --duration: want one of them; --timeout says how long to wait"))
+	case !f.untilLoss && c.Flags().Changed("timeout"):
+		return usage(errors.New("--timeout: says how long --until-loss waits"))
+	case c.Flags().Changed("pid") && f.traffic.pid <= 0:
+		return usage(errors.New("--pid: want the number of a process"))
+	case c.Flags().Changed("save") && (f.save == "" || f.save == "-"):
+		return usage(errors.New("--save: name a file"))
+	}
+	return nil
 }
 
-// maxRounds bounds how often facts lead to further ones, such as a socket's
-// state to its owner.
-const maxRounds = 3
-
-// ask reads the facts that decide between the causes that o leaves possible.
-// An interruption, or observe.FactsTime, ends it: the facts that are not read
-// by then say so.
-func ask(ctx context.Context, o *record.Observation, k *diagnose.Knowledge) {
-	ctx, stop := afterwards(ctx)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, observe.FactsTime) // for all rounds
-	defer cancel()
-	asked := map[record.FactRequest]bool{}
-	for range maxRounds {
-		var open []record.FactRequest
-		for _, r := range diagnose.Wants(o, k) {
-			if !asked[r] {
-				asked[r] = true
-				open = append(open, r)
-			}
-		}
-		if len(open) == 0 {
-			return
-		}
-		facts, blind := observe.Facts(ctx, open)
-		o.Facts = append(o.Facts, facts...)
-		o.Blind = addBlind(o.Blind, blind)
-	}
-}
-
-// afterwards is a context for what follows watching. The interruption that
-// ended the watching does not end that, too; the next one does.
-func afterwards(ctx context.Context) (_ context.Context, stop func()) {
-	if ctx.Err() == nil {
-		return ctx, func() {}
-	}
-	ctx, stop = signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // one more ends the program
-	return ctx, stop
-}
-
-func (a *app) readObservation(w *watching) (*record.Observation, error) {
-	r, done, err := a.openNamed(w)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	c := record.NewCollector(r.Header())
-	seen := keys{}
-	drops, blind := w.filter.Recorded(r.Header().Sources)
-	defer func() { a.hintUnmatched(w.file, drops, seen) }()
-	var end error
-	for n := 0; ; n++ {
-		iv, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if errors.Is(err, record.ErrTruncated) || err != nil && n > 0 {
-			// What came before it is good.
-			end = &exitError{exitPartial, fmt.Errorf("%s: %w", w.file, err)}
-			break
-		}
-		if err != nil {
-			return nil, usage(fmt.Errorf("%s: %w", w.file, err))
-		}
-		seen.add(iv)
-		c.Add(filterInterval(iv, drops))
-	}
-	// A record that ends early has none; what a capture's books say holds.
-	t, _ := r.Trailer()
-	o := c.Finish(filterTrailer(t, w.filter))
-	o.Blind = addBlind(o.Blind, blind)
-	return &o, end
-}
-
-// addBlind adds what is not there yet: a record may have been made with a filter
-// already.
-func addBlind(list, more []record.Blind) []record.Blind {
-	for _, b := range more {
-		if !slices.Contains(list, b) {
-			list = append(list, b)
-		}
-	}
-	return list
-}
-
-// filterTrailer leaves out the counters and facts of namespaces that the
-// filter does not ask for, and keeps those of the whole host.
-func filterTrailer(t record.Trailer, f observe.Filter) record.Trailer {
-	spaces := observe.Filter{NetNS: f.NetNS}
-	left := func(ns record.NetNS) bool { return ns.Inode != 0 && !spaces.Match(record.Key{NetNS: ns}) }
-	t.Counters = slices.DeleteFunc(t.Counters, func(c record.Counter) bool { return left(c.NetNS) })
-	t.Facts = slices.DeleteFunc(t.Facts, func(f record.Fact) bool { return left(f.NetNS) })
-	return t
-}
-
-// filterInterval leaves out what the filter does not ask for, and accounts
-// for it.
-func filterInterval(iv record.Interval, f observe.Filter) record.Interval {
-	out := iv
-	out.Counts, out.Samples = []record.Count{}, []record.Drop{}
-	for _, c := range iv.Counts {
-		if f.Match(c.Key) {
-			out.Counts = append(out.Counts, c)
-			continue
-		}
-		// A file may claim anything: never below zero.
-		n := min(c.Drops, out.Accounting.DropsAggregated)
-		out.Accounting.DropsAggregated -= n
-		out.Accounting.DropsFiltered += n
-	}
-	for _, d := range iv.Samples {
-		if f.Match(d.Key) {
-			out.Samples = append(out.Samples, d)
-		}
-	}
-	return out
-}
-
-// verdict diagnoses and prints.
-func (a *app) verdict(o *record.Observation, k *diagnose.Knowledge, all bool, fail record.Class) error {
-	d := diagnose.Run(o, k, diagnose.Options{All: all})
-	if !slices.ContainsFunc(d.Findings, func(f record.Finding) bool { return f.Class.Shown() }) {
-		d.Counters = append(d.Counters, diagnose.SinceBoot(o.Counters, k)...)
-	}
-	var err error
-	if a.json {
-		err = report.JSON(a.out, d)
-	} else {
-		err = report.Diagnosis(a.out, d, a.style(all))
-	}
+// diagnose observes, saves and says what was lost.
+func (a *app) diagnose(c *cobra.Command, f *diagnoseFlags) (err error) {
+	k, err := a.loadKnowledge()
 	if err != nil {
 		return err
 	}
-	if fail != "" && diagnose.ExceedsFailOn(d, fail) {
-		return &exitError{code: exitFinding}
+	a.hintDevices(&f.watching)
+	if err := f.findProcess(); err != nil {
+		return err
 	}
-	return partial(d.Accounting)
-}
-
-// countdown shows on a terminal how long it still takes; the returned
-// function ends that and clears the line.
-func (a *app) countdown(d time.Duration) (stop func()) {
-	out := a.progress()
-	if out == io.Discard {
-		return func() {}
-	}
-	end := time.Now().Add(d)
-	done, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		t := time.NewTicker(time.Second / 4)
-		defer t.Stop()
-		for {
-			left := max(0, time.Until(end)).Round(time.Second)
-			fmt.Fprintf(out, "\rwatching for dropped packets, %s left (Ctrl-C ends it early) ", left)
-			select {
-			case <-done:
-				fmt.Fprint(out, "\r\x1b[K")
-				return
-			case <-t.C:
-			}
+	if f.save != "" {
+		if f.saved, err = a.openOutput(f.save); err != nil {
+			return err
 		}
-	}()
-	return func() { close(done); <-gone }
+		defer func() { err = errors.Join(err, f.saved.close()) }()
+	}
+	if f.untilLoss {
+		return a.untilLoss(c.Context(), f, k)
+	}
+	o, err := a.observation(c.Context(), &f.watching, k)
+	if o == nil {
+		return err
+	}
+	return errors.Join(a.verdict(o, k, &f.watching), err, f.keep(o))
 }

@@ -34,7 +34,7 @@ computes.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			b, err := loadBook()
+			b, err := a.loadBook()
 			if err != nil {
 				return err
 			}
@@ -127,10 +127,13 @@ func (a *app) knowledgeCommand() *cobra.Command {
 		Short: "Check causes, explanations and cases",
 		Long: `lint checks the built-in knowledge base, or a directory of the same form
 (causes, reasons, locations, counters): its files, expressions and names, and
-that each cause is found in its cases and not in their near misses. Exit
-status 1 means that there are problems.`,
+that each cause is found in its cases and not in their near misses. A directory
+of your own causes, as --knowledge takes it (ID/cause.yaml, or a part of that
+form), is checked together with what is built in: no cause may take the findings
+of another. Exit status 1 means that there are problems.`,
 		Example: `  whydrop knowledge lint
-  whydrop knowledge lint ./knowledge`,
+  whydrop knowledge lint ./knowledge
+  whydrop knowledge lint /etc/whydrop/causes.d`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usage(fmt.Errorf("knowledge lint: name one directory, got %q", args))

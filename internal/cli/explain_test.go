@@ -68,7 +68,7 @@ func TestExplainField(t *testing.T) {
 
 // Every cause is explained, with its remedies as templates.
 func TestExplainEveryCause(t *testing.T) {
-	b, err := loadBook()
+	b, err := (&app{}).loadBook()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,23 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"net"
 	"os"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/internal/netns"
 	"github.com/whydrop/whydrop/internal/observe"
 	"github.com/whydrop/whydrop/internal/report"
-	"github.com/whydrop/whydrop/knowledge"
 	"github.com/whydrop/whydrop/record"
 )
 
@@ -32,6 +28,12 @@ type watching struct {
 	file     string
 	source   source
 	symbols  string
+	traffic  traffic
+	verdict  verdictFlags
+	// saved is what the observation is written to as well; nil without --save.
+	saved *output
+	// header is what the record of the observation begins with.
+	header record.Header
 }
 
 func (w *watching) filterFlags(c *cobra.Command) {
@@ -141,24 +143,4 @@ func (a *app) progress() io.Writer {
 		return a.err
 	}
 	return io.Discard
-}
-
-func loadKnowledge() (*diagnose.Knowledge, error) { return builtIn() }
-
-// builtIn is read once: it does not change, and whoever has it does not change
-// it either. Tests have seen to it that Load accepts it.
-var builtIn = sync.OnceValues(func() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadAccepted) })
-
-// loadTriage reads as much of it as classing drops needs.
-func loadTriage() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadTriage) }
-
-// loadCounters reads the catalogue of counters.
-func loadCounters() (*diagnose.Knowledge, error) { return loaded(diagnose.LoadCounters) }
-
-func loaded(load func(fs.FS) (*diagnose.Knowledge, error)) (*diagnose.Knowledge, error) {
-	k, err := load(knowledge.FS)
-	if err != nil {
-		return nil, fmt.Errorf("read built-in knowledge: %w", err)
-	}
-	return k, nil
 }

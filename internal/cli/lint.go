@@ -3,25 +3,12 @@ package cli
 import (
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/internal/observe"
 	"github.com/whydrop/whydrop/internal/report"
 	"github.com/whydrop/whydrop/record"
 )
-
-// lintDir checks a directory of the form of the knowledge base.
-func (a *app) lintDir(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s: not a directory", dir)
-	}
-	if err != nil {
-		return usage(err)
-	}
-	return a.lint(os.DirFS(dir), dir)
-}
 
 // lint prints the problems of a knowledge base, one a line.
 func (a *app) lint(fsys fs.FS, name string) error {

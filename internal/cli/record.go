@@ -44,7 +44,7 @@ packets, and names of processes.`,
 			if err := errors.Join(checkNames(c), w.checkSymbols(c)); err != nil {
 				return err
 			}
-			k, err := loadKnowledge()
+			k, err := a.loadKnowledge()
 			if err != nil {
 				return err
 			}

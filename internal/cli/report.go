@@ -2,18 +2,14 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/whydrop/whydrop/record"
 )
 
 func (a *app) reportCommand() *cobra.Command {
 	var w watching
-	var failOn string
 	c := &cobra.Command{
-		Use:   "report -r FILE",
+		Use:   "report -r FILE [FILTER]",
 		Short: "Say what a recorded file shows, on any machine",
 		Long: `report reads what was seen on this machine or another one and prints the verdict
 that "whydrop diagnose" would have printed there. It needs no rights and looks
@@ -23,33 +19,26 @@ at nothing of this machine. A file is one of
   whydrop dump     alerts of the kernel's drop monitor, as a pcap of netlink
   dwdump           the same; so is a capture of nlmon (pcap or pcapng)
 
-and may be gzipped. "whydrop watch -r FILE" shows the same file drop by drop.`,
+and may be gzipped. "whydrop watch -r FILE" shows the same file drop by drop. With
+a FILTER findings about that traffic come first.
+
+` + filterHelp,
 		Example: `  whydrop report -r drops.whydrop
   whydrop report -r drops.pcap --all
+  whydrop report -r drops.whydrop --markdown udp port 53
   ssh router whydrop dump --duration 30s | whydrop report -r -`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage(fmt.Errorf("report: one file at a time, got %q", args))
-			}
-			return nil
-		},
 		RunE: func(c *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 1 && w.file != "":
-				return usage(fmt.Errorf("report: one file at a time, got %q and -r %q", args[0], w.file))
-			case len(args) == 1:
-				w.file = args[0]
-			case w.file == "":
+			if w.file == "" && len(args) > 0 {
+				w.file, args = args[0], args[1:]
+			}
+			if w.file == "" {
 				return usage(errors.New("report: name the file to read: -r FILE (- is standard input)"))
 			}
-			if err := w.checkRead(c); err != nil {
+			err := errors.Join(w.traffic.filterArgs(args), w.checkRead(c), w.verdict.check(a))
+			if err != nil {
 				return err
 			}
-			fail := record.Class(failOn)
-			if failOn != "" && fail.Severity() == 0 {
-				return usage(fmt.Errorf("--fail-on %q: want fault, capacity or policy", failOn))
-			}
-			k, err := loadKnowledge()
+			k, err := a.loadKnowledge()
 			if err != nil {
 				return err
 			}
@@ -57,13 +46,13 @@ and may be gzipped. "whydrop watch -r FILE" shows the same file drop by drop.`,
 			if o == nil {
 				return err
 			}
-			return errors.Join(a.verdict(o, k, w.all, fail), err)
+			return errors.Join(a.verdict(o, k, &w), err)
 		},
 	}
 	w.filterFlags(c)
 	w.readFlags(c)
 	w.symbolsFlag(c)
 	a.asciiFlag(c)
-	c.Flags().StringVar(&failOn, "fail-on", "", "exit with 1 on a finding of this `class` or worse: fault, capacity or policy")
+	w.verdict.flags(c)
 	return c
 }

@@ -63,6 +63,7 @@ func TestNothingChanges(t *testing.T) {
 		{[]string{"diagnose", "--duration", "2s", "--netns", "all"}, true},
 		{[]string{"diagnose", "--duration", "300ms", "-j", "-i", "lo"}, false},
 		{[]string{"record", "-w", file, "--duration", "2s"}, true},
+		{[]string{"diagnose", "--until-loss", "--timeout", "2s", "--pid", fmt.Sprint(os.Getpid()), "udp", "port", "4"}, false},
 		{[]string{"diagnose", "-r", file}, false},
 		{[]string{"watch", "-r", file}, false},
 		{[]string{"report", "-r", file}, false},

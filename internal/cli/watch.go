@@ -26,21 +26,36 @@ type watchFlags struct {
 func (a *app) watchCommand() *cobra.Command {
 	var w watchFlags
 	c := &cobra.Command{
-		Use:   "watch",
+		Use:   "watch [FILTER]",
 		Short: "Show drops as they happen",
 		Long: `watch prints, every second, a line for each place, reason, device and namespace
 that dropped packets, with the flow that was sampled most; with --each a line
 for each sampled drop. The counts are exact, the samples thin out under load.
-Ctrl-C ends it and prints how everything is accounted for.`,
+Ctrl-C ends it and prints how everything is accounted for.
+
+With a FILTER only samples that match are shown, and with --each nothing else.
+Without --each a line is shown where a sample of that interval matches: its count
+is of all packets of the line, matching or not, because a count has no address. How
+many drops had no sample that could tell is said at the end.
+
+` + filterHelp + `
+
+What --pid shows is what FILTER would show of the sockets of a process.`,
 		Example: `  whydrop watch
+  whydrop watch --each udp port 53 and host 10.0.0.7
   whydrop watch --each -i eth0 --count 20
   whydrop watch --reason SOCKET_RCVBUFF --netns blue --duration 1m`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := w.traffic.filterArgs(args); err != nil {
+				return err
+			}
 			if err := w.check(); err != nil {
 				return err
 			}
 			if err := w.checkRead(c, "duration", "interval", "source"); err != nil {
+				return err
+			}
+			if err := w.findProcess(); err != nil {
 				return err
 			}
 			a.hintDevices(&w.watching)
@@ -58,6 +73,7 @@ Ctrl-C ends it and prints how everything is accounted for.`,
 	w.readFlags(c)
 	w.sourceFlag(c)
 	w.symbolsFlag(c)
+	w.traffic.pidFlag(c)
 	f := c.Flags()
 	f.BoolVar(&w.each, "each", false, "a line for each sampled drop")
 	f.DurationVar(&w.interval, "interval", time.Second, "how often to print")
@@ -87,18 +103,75 @@ type viewer struct {
 	style     report.Style
 	total     record.Accounting
 	shown     int
+	// unsampled are drops of which no sample says whether they are of the FILTER.
+	unsampled uint64
 }
 
 func (a *app) newViewer(w *watchFlags) (*viewer, error) {
-	k, err := loadTriage()
+	k, err := a.loadTriage()
 	if err != nil {
 		return nil, err
 	}
 	return &viewer{app: a, flags: w, knowledge: k, style: a.style(w.all)}, nil
 }
 
+// chosen leaves in an interval what the FILTER asks for: the samples that match,
+// and the counts of the kinds of drops of which one does.
+func (v *viewer) chosen(iv record.Interval) record.Interval {
+	focus := v.flags.traffic.focus()
+	if focus == nil {
+		return iv
+	}
+	v.flags.traffic.glance()
+	sampled, matches := map[record.Key]bool{}, map[record.Key]bool{}
+	samples := []record.Drop{}
+	for i := range iv.Samples {
+		k := unnamed(iv.Samples[i].Key)
+		sampled[k] = true
+		if focus(&iv.Samples[i]) {
+			matches[k] = true
+			samples = append(samples, iv.Samples[i])
+		}
+	}
+	counts := []record.Count{}
+	for _, c := range iv.Counts {
+		k := unnamed(c.Key)
+		if matches[k] {
+			counts = append(counts, c)
+			continue
+		}
+		if !sampled[k] {
+			v.unsampled += c.Drops
+		}
+		n := min(c.Drops, iv.Accounting.DropsAggregated)
+		iv.Accounting.DropsAggregated -= n
+		iv.Accounting.DropsFiltered += n
+	}
+	iv.Counts, iv.Samples = counts, samples
+	return iv
+}
+
+// unnamed is a key without the names that user space adds, which may be found out
+// between a sample and its count.
+func unnamed(k record.Key) record.Key {
+	k.NetNS.Name, k.Device.Name = "", ""
+	return k
+}
+
+// blind says what the FILTER could not tell.
+func (v *viewer) blind() []record.Blind {
+	if v.unsampled == 0 {
+		return nil
+	}
+	return []record.Blind{{
+		What: fmt.Sprintf("whether %d drops are of the traffic that was asked for", v.unsampled),
+		Why:  "no sample was taken of their kind in that interval, and only samples have addresses",
+	}}
+}
+
 // interval prints one interval.
 func (v *viewer) interval(iv record.Interval) error {
+	iv = v.chosen(iv)
 	verdicts := v.knowledge.ClassifyCounts(iv.Counts, iv.Samples)
 	hidden := diagnose.Tally(iv.Counts, verdicts, diagnose.Options{All: v.flags.all})
 	v.total.Add(iv.Accounting)
@@ -144,6 +217,7 @@ func (v *viewer) each(drops []record.Drop) error {
 // program reads it, else beside them on stderr.
 func (v *viewer) summary(t report.Total) error {
 	t.Accounting = v.total
+	t.Blind = addBlind(t.Blind, v.blind())
 	if v.app.json {
 		return report.SummaryJSON(v.app.out, t)
 	}

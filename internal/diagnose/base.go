@@ -14,7 +14,10 @@ import (
 type base struct {
 	o        *record.Observation
 	counters map[numberKey][]*record.Counter
+	parts    map[numberKey][]*record.Counter // of the totals in counters
 	facts    map[numberKey][]*record.Fact
+	// asObjects are those that were asked for as objects; nobody changes them.
+	asObjects map[numberKey][]map[string]any
 	// slack is the part of the window that the counters did not see.
 	slack float64
 	// spaces are the namespaces that have counters of their own, by inode.
@@ -34,18 +37,25 @@ type numberKey struct {
 }
 
 func newBase(o *record.Observation) *base {
-	b := &base{o: o, placeless: placeless(o), unsampled: placeless(o) && len(o.Samples) == 0, counters: map[numberKey][]*record.Counter{}, facts: map[numberKey][]*record.Fact{}}
+	b := &base{o: o, placeless: placeless(o), unsampled: placeless(o) && len(o.Samples) == 0, counters: make(map[numberKey][]*record.Counter, len(o.Counters)), parts: map[numberKey][]*record.Counter{}, facts: map[numberKey][]*record.Fact{}, asObjects: map[numberKey][]map[string]any{}}
 	if whole, part := o.Window.Duration, o.CountersWindow.Duration; whole > 0 && part > 0 {
 		b.slack = min(max(0, 1-float64(part)/float64(whole)), maxSlack)
 	}
 	seen := map[uint32]record.NetNS{}
+	lists := make([]*record.Counter, len(o.Counters)) // of one each, for nearly all names
 	for i := range o.Counters {
 		c := &o.Counters[i]
-		if c.Object != "" {
-			continue // a part, of which an expression would make a sum
-		}
 		k := numberKey{c.Name, c.NetNS.Inode}
-		b.counters[k] = append(b.counters[k], c)
+		if c.Object != "" { // a part, of which an expression would make a sum
+			b.parts[k] = append(b.parts[k], c)
+			continue
+		}
+		if found, ok := b.counters[k]; ok {
+			b.counters[k] = append(found, c)
+		} else {
+			lists[i] = c
+			b.counters[k] = lists[i : i+1 : i+1]
+		}
 		if c.NetNS.Inode != 0 {
 			seen[c.NetNS.Inode] = c.NetNS
 		}
@@ -109,14 +119,20 @@ func (b *base) counter(name string, p place) (record.Counter, bool) {
 // hostWide are the kinds of facts of which some exist once for all namespaces.
 var hostWide = []string{"sysctl", "owner", "sockstat", "conntrack"}
 
-// answers are the facts of a request: those of the namespace, else those of
-// the host.
-func (b *base) answers(request string, p place) ([]*record.Fact, error) {
+// asked are the facts of a request, also one that only says why there are none.
+func (b *base) asked(request string, p place) []*record.Fact {
 	found := b.facts[numberKey{request, p.ns.Inode}]
 	// Everything else of the host says nothing about another namespace.
 	if kind, _ := splitRequest(request); len(found) == 0 && slices.Contains(hostWide, kind) {
 		found = b.facts[numberKey{request, 0}]
 	}
+	return found
+}
+
+// answers are the facts of a request: those of the namespace, else those of
+// the host.
+func (b *base) answers(request string, p place) ([]*record.Fact, error) {
+	found := b.asked(request, p)
 	if len(found) == 0 {
 		return nil, unknownf("%s was not read", request)
 	}
@@ -144,6 +160,9 @@ const none = "none"
 
 // number turns text into a number where it is one.
 func number(s string) any {
+	if s == "" || s[0] > '9' {
+		return s // what begins with a letter is none, and to say so takes long
+	}
 	if n, err := strconv.Atoi(s); err == nil {
 		return n
 	}
@@ -164,6 +183,8 @@ func (b *base) functions(s *scope, p place) {
 	}
 	s.Counter = func(name string) (int, error) { c, err := delta(name); return clamp(c.Delta), err }
 	s.Total = func(name string) (int, error) { c, err := delta(name); return clamp(c.After), err }
+	s.Most = func(names ...string) (int, error) { return b.most(names, p) }
+	s.Growths = func(name string) ([]int, error) { return b.growths(name, p) }
 	s.Sysctls = func(name string) ([]int, error) { return b.sysctls(name, p) }
 	s.Sysctl = func(name string) (int, error) {
 		list, err := b.sysctls(name, p)
@@ -199,11 +220,51 @@ func (b *base) functions(s *scope, p place) {
 		}
 		return near(a, c), nil
 	}
-	s.Has = func(name string) bool {
-		_, ok := b.counter(name, p)
-		_, err := b.answers(name, p)
-		return ok || err == nil
+	s.Known = func(known bool, v any) (any, error) {
+		if !known {
+			return nil, unknownf("too little was seen to know it")
+		}
+		return v, nil
 	}
+	s.Has = func(name string) bool {
+		if _, ok := b.counter(name, p); ok {
+			return true
+		}
+		found := b.asked(name, p)
+		return len(found) > 0 && found[0].Missing == ""
+	}
+}
+
+// most is the greatest growth of the counters that were read.
+func (b *base) most(names []string, p place) (int, error) {
+	most, read := 0, false
+	for _, name := range names {
+		if c, ok := b.counter(name, p); ok {
+			most, read = max(most, clamp(c.Delta)), true
+		}
+	}
+	if !read {
+		return 0, unknownf("none of the counters %s was read", strings.Join(names, ", "))
+	}
+	return most, nil
+}
+
+// growths are those of a counter's parts.
+func (b *base) growths(name string, p place) ([]int, error) {
+	found := b.parts[numberKey{name, p.ns.Inode}]
+	if len(found) == 0 {
+		found = b.parts[numberKey{name, 0}]
+	}
+	var out []int
+	for _, c := range found {
+		if p.dev.Index == 0 || c.Device.Index == 0 || c.Device.Index == p.dev.Index {
+			out = append(out, clamp(c.Delta))
+		}
+	}
+	if len(out) == 0 {
+		return nil, unknownf("the parts of counter %s were not read", name)
+	}
+	return out, nil
 }
 
 func (b *base) sysctls(name string, p place) ([]int, error) {
@@ -225,7 +286,13 @@ func (b *base) sysctls(name string, p place) ([]int, error) {
 	return out, nil
 }
 
+// objects are the answers for expressions. The result must not be changed: a list
+// of thousands, as that of a firewall's rules, is made once.
 func (b *base) objects(request string, p place) ([]map[string]any, error) {
+	k := numberKey{request, p.ns.Inode}
+	if made, ok := b.asObjects[k]; ok {
+		return made, nil
+	}
 	found, err := b.answers(request, p)
 	if err != nil {
 		return nil, err
@@ -241,6 +308,7 @@ func (b *base) objects(request string, p place) ([]map[string]any, error) {
 		}
 		out = append(out, o)
 	}
+	b.asObjects[k] = out
 	return out, nil
 }
 

@@ -26,10 +26,14 @@ const (
 // want is what must, and must not, be found in an observation.
 type want struct {
 	Findings []wantFinding `yaml:"findings"`
-	Never    []string      `yaml:"never"`
-	Ledger   []wantEntry   `yaml:"ledger"`
+	// Conclusions are compared where they are given.
+	Conclusions []wantFinding `yaml:"conclusions"`
+	Never       []string      `yaml:"never"`
+	Ledger      []wantEntry   `yaml:"ledger"`
 	// Hidden is how many drops are of classes that are not shown.
 	Hidden *uint64 `yaml:"hidden"`
+	// All shows hidden classes too.
+	All bool `yaml:"all"`
 }
 
 // wantEntry is an entry of the ledger, compared in what it gives.
@@ -56,6 +60,11 @@ type wantFinding struct {
 	Says string `yaml:"says"`
 	// Remedy must be part of one of the remedy's commands.
 	Remedy string `yaml:"remedy"`
+	// Events is how many, of a conclusion.
+	Events *uint64 `yaml:"events"`
+	// Symptoms and Contributors are compared where they are given.
+	Symptoms     []wantFinding `yaml:"symptoms"`
+	Contributors []wantFinding `yaml:"contributors"`
 }
 
 // caseResult says which causes a case proves to be found, and not to be.
@@ -75,9 +84,7 @@ func (k *Knowledge) runCase(text []byte) (caseResult, error) {
 	if err := k.compareCase(files[caseObservation], w); err != nil {
 		return r, err
 	}
-	for _, f := range w.Findings {
-		r.finds = append(r.finds, f.Cause)
-	}
+	r.finds = append(causesOf(w.Findings), causesOf(w.Conclusions)...)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		base, isDiff := strings.CutSuffix(name, ".diff")
 		if !isDiff {
@@ -128,8 +135,8 @@ func readWant(text string) (want, error) {
 	if err := dec.Decode(&w); err != nil {
 		return w, fmt.Errorf("decode: %w", err)
 	}
-	if len(w.Findings) == 0 && len(w.Never) == 0 {
-		return w, errors.New("neither findings nor never")
+	if len(w.Findings)+len(w.Conclusions) == 0 && len(w.Never) == 0 {
+		return w, errors.New("neither findings nor conclusions nor never")
 	}
 	return w, nil
 }
@@ -176,15 +183,18 @@ func (k *Knowledge) compareCase(text string, w want) error {
 	if err := dec.Decode(&o); err != nil {
 		return fmt.Errorf("%s: %w", caseObservation, err)
 	}
-	d := Run(&o, k, Options{})
+	d := Run(&o, k, Options{All: w.All})
 	var problems []string
-	for _, f := range d.Findings {
+	for _, f := range everyFinding(slices.Concat(d.Findings, d.Conclusions)) {
 		if slices.Contains(w.Never, f.Cause) {
 			problems = append(problems, fmt.Sprintf("found %s", brief(f)))
 		}
 	}
 	if w.Findings != nil {
 		problems = append(problems, compareFound(d.Findings, w.Findings)...)
+	}
+	if w.Conclusions != nil {
+		problems = append(problems, compareFound(d.Conclusions, w.Conclusions)...)
 	}
 	if w.Ledger != nil {
 		problems = append(problems, compareLedger(d.Ledger.Entries, w.Ledger)...)
@@ -231,9 +241,45 @@ func compareFound(got []record.Finding, want []wantFinding) []string {
 			problems = append(problems, "found "+brief(got[i])+" too")
 		case !want[i].matches(got[i]):
 			problems = append(problems, fmt.Sprintf("finding %d is %s, want %s", i+1, brief(got[i]), want[i]))
+		default:
+			problems = append(problems, want[i].compareBelow(got[i])...)
 		}
 	}
 	return problems
+}
+
+// compareBelow compares what hangs on a finding.
+func (w wantFinding) compareBelow(f record.Finding) []string {
+	var problems []string
+	if w.Symptoms != nil {
+		problems = append(problems, compareFound(f.Symptoms, w.Symptoms)...)
+	}
+	if w.Contributors != nil {
+		problems = append(problems, compareFound(f.Contributors, w.Contributors)...)
+	}
+	return problems
+}
+
+// causesOf are those of findings and of what hangs on them.
+func causesOf(ws []wantFinding) []string {
+	var out []string
+	for _, w := range ws {
+		out = append(out, w.Cause)
+		out = append(out, causesOf(w.Symptoms)...)
+		out = append(out, causesOf(w.Contributors)...)
+	}
+	return out
+}
+
+// everyFinding are findings with what hangs on them.
+func everyFinding(fs []record.Finding) []record.Finding {
+	var out []record.Finding
+	for _, f := range fs {
+		out = append(out, f)
+		out = append(out, everyFinding(f.Symptoms)...)
+		out = append(out, everyFinding(f.Contributors)...)
+	}
+	return out
 }
 
 func brief(f record.Finding) string {
@@ -271,6 +317,7 @@ func (w wantFinding) matches(f record.Finding) bool {
 		(w.Confidence == "" || w.Confidence == f.Confidence) &&
 		(w.Class == "" || w.Class == f.Class) &&
 		(w.Station == "" || w.Station == f.Station) &&
+		(w.Events == nil || *w.Events == f.Events) &&
 		(w.LostBy == "" || w.LostBy == f.LostBy) &&
 		strings.Contains(f.Title, w.Says)
 }
@@ -296,6 +343,10 @@ func Lint(fsys fs.FS, checkFact func(kind, arg string) error) (*Knowledge, []str
 		for _, p := range slices.Concat(c.lintText(), k.lintNames(c, checkFact), k.lintCases(fsys, c)) {
 			problems = append(problems, dir+"/"+p)
 		}
+	}
+	for _, l := range k.MissingLinks() {
+		id, other, _ := strings.Cut(l, ": ")
+		problems = append(problems, fmt.Sprintf("causes/%s/cause.yaml: depends on, or contributes to, %s, which is no cause of a loss", id, other))
 	}
 	return k, problems
 }
@@ -363,10 +414,18 @@ func fillIn(request string) string {
 		switch kind, _ := splitRequest(b.String()); kind {
 		case "owner", "sockets", "cgroup":
 			b.WriteString("1")
+		case "conntrack-entries":
+			b.WriteString("192.0.2.1")
 		case "route", "neigh":
 			// The first expression is an address, a later one a device too.
 			if strings.HasSuffix(b.String(), kind+" ") || strings.HasSuffix(b.String(), "from ") {
 				b.WriteString("192.0.2.1")
+			} else {
+				b.WriteString("dev")
+			}
+		case "bridge-fdb":
+			if strings.HasSuffix(b.String(), kind+" ") {
+				b.WriteString("02:00:00:00:00:01")
 			} else {
 				b.WriteString("dev")
 			}
@@ -376,6 +435,9 @@ func fillIn(request string) string {
 		request = rest
 	}
 }
+
+// seen says whether what has the cause is ever shown by default.
+func (c *Cause) seen() bool { return c.Class.Shown() || !c.is(kindLoss) }
 
 // lintCases runs the cases and sees that the cause is found by one, and
 // missed by a near miss.
@@ -398,10 +460,13 @@ func (k *Knowledge) lintCases(fsys fs.FS, c *Cause) []string {
 		}
 		all.finds, all.near = append(all.finds, r.finds...), append(all.near, r.near...)
 	}
-	if c.Class.Shown() && !slices.Contains(all.finds, c.ID) {
+	if !c.seen() {
+		return problems
+	}
+	if !slices.Contains(all.finds, c.ID) {
 		problems = append(problems, "cases: none finds "+c.ID)
 	}
-	if c.Class.Shown() && !slices.Contains(all.near, c.ID) {
+	if !slices.Contains(all.near, c.ID) {
 		problems = append(problems, "cases: no near miss never finds "+c.ID)
 	}
 	return problems

@@ -23,13 +23,30 @@ type Cause struct {
 	Class     record.Class     `yaml:"class"`
 	Station   record.Station   `yaml:"station"`
 	Direction record.Direction `yaml:"direction"`
+	// Kind is loss, or "" for it, contributor or conclusion.
+	Kind string `yaml:"kind"`
 	// Verified are the kernels on which it was reproduced.
-	Verified  []string `yaml:"verified"`
-	Per       string   `yaml:"per"`
-	DependsOn []string `yaml:"depends_on"`
+	Verified []string `yaml:"verified"`
+	Per      string   `yaml:"per"`
+	// Scope is host where the loss meets all traffic of the host, else "".
+	Scope string `yaml:"scope"`
+	// DependsOn are the causes of which this one can be only the consequence, and
+	// is where DependsWhen holds; ContributesTo those whose findings a contributor
+	// is attached to.
+	DependsOn     []string `yaml:"depends_on"`
+	DependsWhen   string   `yaml:"depends_when"`
+	ContributesTo []string `yaml:"contributes_to"`
 
-	Patterns []Pattern    `yaml:"drops"`
-	Lost     string       `yaml:"lost"`
+	Patterns []Pattern `yaml:"drops"`
+	Lost     string    `yaml:"lost"`
+	// Unit is what Lost counts: packets, or events of which nobody knows how many
+	// packets they were.
+	Unit string `yaml:"unit"`
+	// When, of counters alone, says whether the facts are worth reading, Holds
+	// whether a contributor or conclusion is true, Count how many events it is of.
+	When     string       `yaml:"when"`
+	Holds    string       `yaml:"holds"`
+	Count    string       `yaml:"count"`
 	Evidence []Item       `yaml:"evidence"`
 	Requests []string     `yaml:"facts"`
 	Remedies []RemedyRule `yaml:"remedy"`
@@ -41,6 +58,9 @@ type Cause struct {
 
 	title        *template
 	lost         *expression
+	when         *expression
+	holds, count *expression
+	dependsWhen  *expression
 	requests     []*template
 	verify, next []*template
 }
@@ -89,6 +109,9 @@ type RemedyRule struct {
 	command, persist, undo, risk, why *template
 }
 
+// unitEvents is the other value of Cause.Unit than packets.
+const unitEvents = "events"
+
 // perDevice is the other value of Cause.Per than netns.
 const perDevice = "device"
 
@@ -118,14 +141,8 @@ func loadCauses(fsys fs.FS, k *Knowledge, how trust) error {
 		}
 	}
 	k.indexPatterns()
-	for _, c := range k.causes {
-		for _, d := range c.DependsOn {
-			if d == c.ID || !idShape.MatchString(d) {
-				return fmt.Errorf("causes/%s/cause.yaml: depends_on %q is no other cause's id", c.ID, d)
-			}
-		}
-	}
-	return nil
+	k.indexKinds()
+	return k.checkLinks()
 }
 
 // patternOf is a pattern by the places of its cause and of itself.
@@ -181,14 +198,17 @@ func (c *Cause) check(folder string) error {
 		return fmt.Errorf("id %q is not the folder's name", c.ID)
 	case !idShape.MatchString(c.ID) || c.ID == record.CauseNotKnown:
 		return fmt.Errorf("id %q is no id", c.ID)
+	case c.Unit != "" && (c.Unit != unitEvents || c.Lost == "" || len(c.Patterns) > 0):
+		return fmt.Errorf("unit %q: want none, or events where the loss is only counted", c.Unit)
 	case c.Per != "" && c.Per != "netns" && c.Per != perDevice:
 		return fmt.Errorf("per %q: want netns or device", c.Per)
-	case len(c.Patterns) == 0 && c.Lost == "":
-		return errors.New("neither drops nor lost: nothing could ever be this cause")
 	case !slices.Contains([]record.Direction{
 		record.DirectionRX, record.DirectionTX, record.DirectionForward, record.DirectionUnknown,
 	}, c.Direction):
 		return fmt.Errorf("unknown direction %q", c.Direction)
+	}
+	if err := c.checkKind(); err != nil {
+		return err
 	}
 	for i, p := range c.Patterns {
 		if err := p.conditions.check(); err != nil {
@@ -292,6 +312,9 @@ func (c *Cause) compile(how trust) error {
 	k := compiler{trust: how}
 	c.title = k.template("title", c.Title)
 	c.lost = k.expression("lost", c.Lost, nil)
+	c.when, c.holds = k.expression("when", c.When, expr.AsBool()), k.expression("holds", c.Holds, expr.AsBool())
+	c.count = k.expression("count", c.Count, nil)
+	c.dependsWhen = k.expression("depends_when", c.DependsWhen, expr.AsBool())
 	c.requests = k.templates("facts", c.Requests)
 	c.verify = k.templates("verify", c.Verify)
 	c.next = k.templates("next", c.Next)
@@ -320,7 +343,16 @@ func (c *Cause) compile(how trust) error {
 	if k.err != nil || how == accepted {
 		return k.err
 	}
-	return c.checkRequests()
+	if err := c.checkFunctions(); err != nil {
+		return err
+	}
+	if err := c.checkRequests(); err != nil {
+		return err
+	}
+	for _, e := range c.expressions() {
+		e.forget()
+	}
+	return nil
 }
 
 // checkRequests sees to it that every fact which an expression names by a
@@ -351,7 +383,7 @@ func (c *Cause) checkRequests() error {
 
 // expressions are all of the cause's.
 func (c *Cause) expressions() []*expression {
-	out := []*expression{c.lost}
+	out := []*expression{c.lost, c.when, c.holds, c.count, c.dependsWhen}
 	templates := slices.Concat([]*template{c.title}, c.verify, c.next, c.requests)
 	for _, p := range c.Patterns {
 		out = append(out, p.share)
@@ -404,6 +436,7 @@ func (k *Knowledge) Without(id string) *Knowledge {
 	fewer := *k
 	fewer.causes = slices.DeleteFunc(slices.Clone(k.causes), func(c *Cause) bool { return c.ID == id })
 	fewer.indexPatterns()
+	fewer.indexKinds()
 	return &fewer
 }
 

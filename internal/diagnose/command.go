@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 )
@@ -14,7 +15,9 @@ var harmless = regexp.MustCompile(`^[A-Za-z0-9._@:/+%\[\], =-]*$`)
 
 // forCommands is s with everything left out that a shell could take for a
 // command: what needs it is not known then.
-func (s scope) forCommands() scope {
+func (s *scope) forCommands() *scope {
+	copied := *s
+	s = &copied
 	for _, p := range []*string{&s.Device, &s.NetNS, &s.Owner, &s.Src, &s.Dst, &s.DstMAC} {
 		if !harmless.MatchString(*p) {
 			*p = ""
@@ -25,14 +28,16 @@ func (s scope) forCommands() scope {
 	s.Field = func(request, name string) (any, error) { return checked(field(request, name)) }
 	s.Facts = func(request string) ([]map[string]any, error) {
 		found, err := facts(request)
-		for _, o := range found {
+		out := slices.Clone(found)
+		for i, o := range found {
 			for k, v := range o {
 				if _, err := checked(v, nil); err != nil {
-					delete(o, k)
+					out[i] = maps.Clone(out[i])
+					delete(out[i], k)
 				}
 			}
 		}
-		return found, err
+		return out, err
 	}
 	return s
 }

@@ -44,7 +44,7 @@ func (l *ledger) explain(x *ledgerLine) {
 		x.alone = 0
 		x.close(whySkew)
 	case l.reckoned(x):
-		x.close(cmp.Or(rule.Silent, "its packets raise no drop event"))
+		x.close(cmp.Or(rule.Silent, rule.Harmless, "its packets raise no drop event"))
 	case !x.packets() && lostBy(x.findings) >= x.rest:
 		x.close(x.whyUnit())
 	case x.least > 0:
@@ -64,7 +64,7 @@ func (l *ledger) reckoned(x *ledgerLine) bool {
 	var n uint64
 	for _, f := range x.findings {
 		if f.LostBy == lostByCounters {
-			n += f.Drops - min(f.Drops, f.events)
+			n += f.Drops - min(f.Drops, f.events) + f.Events
 		}
 	}
 	return n > 0 && (n >= x.rest || x.rest-n <= l.apart(x.rest))
@@ -86,7 +86,7 @@ func (l *ledger) others(f *result, x *ledgerLine) uint64 {
 // lostBy is what findings tell of.
 func lostBy(fs []*result) (n uint64) {
 	for _, f := range fs {
-		n = plus(n, f.Drops)
+		n = plus(n, max(f.Drops, f.Events))
 	}
 	return n
 }
@@ -126,7 +126,7 @@ func (l *ledger) spare(x *ledgerLine) uint64 {
 	}
 	var s scope
 	l.m.b.functions(&s, place{ns: x.NetNS, dev: x.Device})
-	n, err := e.number(s)
+	n, err := e.number(&s)
 	if err != nil {
 		return 0
 	}

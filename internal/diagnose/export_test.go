@@ -55,12 +55,12 @@ func (k *Knowledge) Unrelated() []string {
 }
 
 func (r *raised) meetsToo(o *raised) bool {
-	if r.Family != 0 && o.Family != 0 && r.Family != o.Family || !common(r.protocols, o.protocols) {
+	if r.Family != 0 && o.Family != 0 && r.Family != o.Family || !bothHold(r.protocols, o.protocols) {
 		return false
 	}
 	for _, x := range r.By {
 		for _, y := range o.By {
-			if x.Relation == relationExactly && y.Relation == relationAtMost && common(x.Reasons, y.Reasons) && common(x.Symbols, y.Symbols) {
+			if x.Relation == relationExactly && y.Relation == relationAtMost && bothHold(x.Reasons, y.Reasons) && bothHold(x.Symbols, y.Symbols) {
 				return true
 			}
 		}
@@ -68,7 +68,7 @@ func (r *raised) meetsToo(o *raised) bool {
 	return false
 }
 
-// common says whether two conditions can hold at once; none holds for all.
-func common[T comparable](a, b []T) bool {
+// bothHold says whether two conditions can hold at once; none holds for all.
+func bothHold[T comparable](a, b []T) bool {
 	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(x T) bool { return slices.Contains(b, x) })
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,11 +18,16 @@ import (
 // expressions are checked against when the knowledge is loaded;
 // knowledge/causes/README.md explains each name.
 type scope struct {
+	dropped uint64 // as Drops, and not clamped
+
 	Drops   int     `expr:"drops"`
 	Bytes   int     `expr:"bytes"`
 	Samples int     `expr:"samples"`
 	Seconds float64 `expr:"seconds"`
 	Rate    float64 `expr:"rate"`
+	// Elsewhere are the drops that a pattern of the cause holds for and that it
+	// was not given; 0 until all are given.
+	Elsewhere int `expr:"elsewhere"`
 
 	Device  string `expr:"device"`
 	IfIndex int    `expr:"ifindex"`
@@ -43,7 +49,11 @@ type scope struct {
 	TrueSize int     `expr:"truesize"`
 	Inode    int     `expr:"inode"`
 	Owner    string  `expr:"owner"`
-	Kernel   string  `expr:"kernel"`
+	// TooBig is how many of the samples say that a packet was too big.
+	TooBig int    `expr:"too_big"`
+	Kernel string `expr:"kernel"`
+	// Watched says that drops were looked for.
+	Watched bool `expr:"watched"`
 
 	// The item of evidence that is being looked at.
 	Delta  int `expr:"delta"`
@@ -53,6 +63,8 @@ type scope struct {
 
 	Counter func(string) (int, error)              `expr:"counter"`
 	Total   func(string) (int, error)              `expr:"total"`
+	Most    func(...string) (int, error)           `expr:"most"`
+	Growths func(string) ([]int, error)            `expr:"growths"`
 	Sysctl  func(string) (int, error)              `expr:"sysctl"`
 	Sysctls func(string) ([]int, error)            `expr:"sysctls"`
 	Fact    func(string) (any, error)              `expr:"fact"`
@@ -61,6 +73,11 @@ type scope struct {
 	Near    func(any, any) (bool, error)           `expr:"near"`
 	Matches func(any) (bool, error)                `expr:"matches_drops"`
 	Has     func(string) bool                      `expr:"has"`
+	Known   func(bool, any) (any, error)           `expr:"known"`
+
+	// Of the findings, and only when these are there.
+	Found    func(string) (int, error) `expr:"found"`
+	LostHere func(string) (int, error) `expr:"lost"`
 }
 
 // sampleScope is what an expression about one sampled packet can name.
@@ -78,6 +95,7 @@ type sampleScope struct {
 	Length    int    `expr:"length"`
 	Fragment  bool   `expr:"fragment"`
 	Multicast bool   `expr:"multicast"`
+	SrcRoute  bool   `expr:"source_route"`
 	ICMPType  int    `expr:"icmp_type"`
 	ICMPCode  int    `expr:"icmp_code"`
 	VLAN      int    `expr:"vlan"`
@@ -88,12 +106,15 @@ type sampleScope struct {
 }
 
 // unknownError says that an expression needs what the record does not have.
-type unknownError struct{ what string }
+type unknownError struct {
+	format string
+	args   []any
+}
 
-func (e *unknownError) Error() string { return e.what }
+func (e *unknownError) Error() string { return fmt.Sprintf(e.format, e.args...) }
 
 func unknownf(format string, args ...any) error {
-	return &unknownError{fmt.Sprintf(format, args...)}
+	return &unknownError{format, args}
 }
 
 // memoryBudget bounds what one expression may allocate, in the units of the
@@ -105,12 +126,25 @@ const memoryBudget = 100_000
 type expression struct {
 	text    string
 	program func() (*vm.Program, error)
+	// compile makes what program keeps.
+	compile func() (*vm.Program, error)
+	// sampled says whether it names what only many samples tell, counters are
+	// those that it names by a constant.
+	sampled  func() bool
+	counters func() []string
+	// quick evaluates what needs no machine, nil what does.
+	quick func() func(*scope) (any, error)
+	// first calls the function that is called before all else, nil without one.
+	first func() func(*scope) error
 }
+
+// machines run programs, each one at a time.
+var machines = sync.Pool{New: func() any { return &vm.VM{MemoryBudget: memoryBudget} }}
 
 // newExpression makes an expression that names what env has; kind is
 // expr.AsBool or expr.AsInt64 or nil for any type.
 func newExpression(text string, env any, kind expr.Option) *expression {
-	return &expression{text: text, program: sync.OnceValues(func() (*vm.Program, error) {
+	e := &expression{text: text, compile: func() (*vm.Program, error) {
 		options := []expr.Option{expr.Env(env), expr.MaxNodes(1000)}
 		if kind != nil {
 			options = append(options, kind)
@@ -120,7 +154,53 @@ func newExpression(text string, env any, kind expr.Option) *expression {
 			return nil, fmt.Errorf("expression %q: %w", text, oneLine(err))
 		}
 		return p, nil
-	})}
+	}}
+	e.program = sync.OnceValues(e.compile)
+	e.sampled = sync.OnceValue(e.namesSamples)
+	e.counters = sync.OnceValue(e.namesCounters)
+	e.quick = sync.OnceValue(e.native)
+	e.first = sync.OnceValue(e.firstCall)
+	return e
+}
+
+// forget drops what checking e left behind, which is large: of all expressions
+// few are needed again. Nothing else may use e meanwhile.
+func (e *expression) forget() {
+	e.sampled()
+	e.counters()
+	e.program = sync.OnceValues(e.compile)
+}
+
+// aboutSamples are the names of what is reckoned from all samples: without any
+// they would be 0, which is not the truth.
+var aboutSamples = []string{"ports", "top_port_samples", "flows", "span"}
+
+// ofSamples says whether e names one of them; nil names nothing.
+func (e *expression) ofSamples() bool { return e != nil && e.sampled() }
+
+func (e *expression) namesSamples() bool {
+	return slices.ContainsFunc(e.names(), func(n string) bool { return slices.Contains(aboutSamples, n) })
+}
+
+// names are the identifiers in e.
+func (e *expression) names() []string {
+	program, err := e.program()
+	if err != nil {
+		return nil
+	}
+	c := new(nameVisitor)
+	node := program.Node()
+	ast.Walk(&node, c)
+	return c.found
+}
+
+type nameVisitor struct{ found []string }
+
+// Visit is called for each node of an expression.
+func (c *nameVisitor) Visit(node *ast.Node) {
+	if n, ok := (*node).(*ast.IdentifierNode); ok {
+		c.found = append(c.found, n.Value)
+	}
 }
 
 // check compiles e, if nobody has yet.
@@ -142,8 +222,20 @@ func (e *expression) run(env any) (any, error) {
 	if err != nil {
 		return nil, unknownf("%v", err)
 	}
-	m := vm.VM{MemoryBudget: memoryBudget}
+	// A function that fails ends the machine by a panic, which takes long.
+	if s, ok := env.(*scope); ok {
+		if e.quick() != nil {
+			return e.quick()(s)
+		}
+		if first := e.first(); first != nil {
+			if err := first(s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	m := machines.Get().(*vm.VM)
 	v, err := m.Run(program, env)
+	machines.Put(m)
 	if err == nil {
 		return v, nil
 	}
@@ -210,6 +302,14 @@ func (c *callVisitor) Visit(node *ast.Node) {
 		return
 	}
 	name, ok := call.Callee.(*ast.IdentifierNode)
+	if ok && name.Value == "most" {
+		for _, arg := range call.Arguments {
+			if text, ok := arg.(*ast.StringNode); ok {
+				c.found = append(c.found, [2]string{"counter", text.Value})
+			}
+		}
+		return
+	}
 	arg, constant := call.Arguments[0].(*ast.StringNode)
 	if ok && constant {
 		c.found = append(c.found, [2]string{name.Value, arg.Value})

@@ -34,6 +34,7 @@ type group struct {
 	stacks    tally
 	flows     map[record.Flow]uint64
 	samples   uint64
+	dropped   []*record.Drop // the samples
 }
 
 // codePlace is where in the kernel, or that it was in hardware.
@@ -62,42 +63,56 @@ func newGroup() *group {
 	}
 }
 
-// remains is what no cause took of a count, with what its samples say.
-type remains struct {
-	count   int // in matcher.counts
-	drops   uint64
-	verdict Verdict
-	samples []*record.Drop
-}
-
-// groups sorts what remains into findings-to-be, the greatest first.
-func groups(counts []record.Count, rest []remains) []*group {
-	byKey := map[groupKey]*group{}
+// groups sorts what no cause took into findings-to-be, the greatest first.
+func (m *matcher) groups() []*group {
+	// Nearly all drops of a kind that were not sampled are in one.
+	type bareKey struct {
+		*kind
+		*Verdict
+	}
+	bare, byKey := map[bareKey]*group{}, map[groupKey]*group{}
 	var out []*group
-	for _, r := range rest {
-		c := &counts[r.count]
-		key := groupKey{
-			reason: c.Reason.Name, subsystem: c.Reason.Subsystem,
-			symbol: symbolOrAddress(c.Location), Verdict: r.verdict,
+	for _, p := range m.portions {
+		if p.left == 0 {
+			continue
 		}
-		if c.Hardware() {
-			key.symbol = hardwarePlace
+		c := &m.counts[p.count]
+		at := bareKey{m.kinds[p.count], m.gravest(p)}
+		var g *group
+		if len(p.samples) == 0 {
+			g = bare[at]
 		}
-		g, ok := byKey[key]
-		if !ok {
-			g = newGroup()
-			g.key, g.reason, g.space = key, c.Reason, c.NetNS
-			byKey[key] = g
-			out = append(out, g)
+		if g == nil {
+			key := groupKeyOf(c, *at.Verdict)
+			if g = byKey[key]; g == nil {
+				g = newGroup()
+				g.key, g.reason, g.space = key, c.Reason, c.NetNS
+				byKey[key] = g
+				out = append(out, g)
+			}
+			if len(p.samples) == 0 {
+				bare[at] = g
+			}
 		}
-		g.counts = append(g.counts, r.count)
-		g.add(c, r.drops)
-		for _, d := range r.samples {
+		g.counts = append(g.counts, p.count)
+		g.add(c, p.left)
+		for _, d := range p.samples {
 			g.addSample(d)
 		}
 	}
 	slices.SortFunc(out, compareGroups)
 	return out
+}
+
+func groupKeyOf(c *record.Count, v Verdict) groupKey {
+	key := groupKey{
+		reason: c.Reason.Name, subsystem: c.Reason.Subsystem,
+		symbol: symbolOrAddress(c.Location), Verdict: v,
+	}
+	if c.Hardware() {
+		key.symbol = hardwarePlace
+	}
+	return key
 }
 
 // deviceNames are the names that any part of an observation gives to a
@@ -177,6 +192,7 @@ func (g *group) where(f *record.Finding) {
 
 func (g *group) addSample(d *record.Drop) {
 	g.samples++
+	g.dropped = append(g.dropped, d)
 	if d.Packet != nil && d.Packet.Flow.IsValid() {
 		g.flows[d.Packet.Flow]++
 	}

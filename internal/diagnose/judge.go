@@ -11,28 +11,57 @@ import (
 // tryLost adds the instances of causes that counters alone show.
 func (m *matcher) tryLost() {
 	for _, c := range m.k.causes {
-		if c.lost == nil {
+		if c.lost == nil || c.Per == perDevice && m.tryLostDevices(c) {
 			continue
 		}
 		// Counters of the host alone say nothing about one namespace: they
-		// make a finding only where no drop does.
-		if m.tryLostAt(c, record.NetNS{}) {
+		// make a finding only where no drop does. An expression that asks whether
+		// a counter is there can be reckoned without it too.
+		names := named(c.lost)
+		inSpaces := slices.ContainsFunc(m.b.spaces, func(ns record.NetNS) bool { return m.b.any(names, ns.Inode, false) })
+		if n, ok := m.tryLostAt(c, record.NetNS{}); ok && (n > 0 || !inSpaces) {
 			continue
 		}
 		for _, ns := range m.b.spaces {
-			m.tryLostAt(c, ns)
+			// Where none moved, nothing was lost.
+			if len(names) == 0 || m.b.any(names, ns.Inode, true) || m.b.any(names, 0, true) {
+				m.tryLostAt(c, ns)
+			}
 		}
 	}
 }
 
-// tryLostAt says whether the loss could be reckoned there.
-func (m *matcher) tryLostAt(c *Cause, ns record.NetNS) bool {
-	probe := &instance{cause: c, place: place{ns: ns}}
-	n, err := c.lost.number(m.scope(probe, 0))
+// any says whether one of these counters is there, or where moved is set whether
+// one moved.
+func (b *base) any(names []string, inode uint32, moved bool) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return slices.ContainsFunc(b.counters[numberKey{name, inode}], func(c *record.Counter) bool { return !moved || c.Delta > 0 })
+	})
+}
+
+// tryLostDevices tries each device that has a counter of the loss; false where
+// none has one.
+func (m *matcher) tryLostDevices(c *Cause) bool {
+	names := named(c.lost)
+	if len(m.b.devicesWith(names, false)) == 0 {
+		return false
+	}
+	for _, p := range m.b.devicesWith(names, true) {
+		n, err := c.lost.number(m.probe(p))
+		if err == nil && n > 0 {
+			m.instance(c, p.ns, p.dev)
+		}
+	}
+	return true
+}
+
+// tryLostAt says how much was lost there, and whether that could be reckoned.
+func (m *matcher) tryLostAt(c *Cause, ns record.NetNS) (uint64, bool) {
+	n, err := c.lost.number(m.probe(place{ns: ns}))
 	if err == nil && n > 0 && (ns.Inode != 0 || !m.has(c)) && !m.onDevice(c, ns) {
 		m.instance(c, ns, record.Device{})
 	}
-	return err == nil
+	return n, err == nil
 }
 
 // has says whether drops made the cause possible somewhere.
@@ -48,19 +77,24 @@ func (m *matcher) onDevice(c *Cause, ns record.NetNS) bool {
 }
 
 // excluded says whether a condition that the cause needs does not hold. Where the
-// source does not tell enough to look at it, one that is not known counts as that
-// for causes that are hidden: no loss may be hidden by what was not looked at.
+// source does not tell enough to look at it, or no packet was sampled, one that is
+// not known counts as that for causes that are hidden: no loss may be hidden by
+// what was not looked at.
 func (m *matcher) excluded(in *instance) bool {
-	s := m.scope(in, in.total)
+	var s *scope
 	for i := range in.cause.Evidence {
 		it := &in.cause.Evidence[i]
 		if it.Role != roleNeeds {
 			continue
 		}
+		if s == nil {
+			s = m.scope(in, in.total)
+		}
 		switch j := m.weigh(it, in, s); {
 		case j.state == speaksAgainst:
+			in.unsure = in.unsure || j.unsampled && !in.cause.Class.Shown()
 			return true
-		case j.state == notKnown && m.b.placeless && !in.cause.Class.Shown():
+		case j.state == notKnown && (m.b.placeless || j.unsampled) && !in.cause.Class.Shown():
 			in.unsure = true
 			return true
 		}
@@ -83,10 +117,18 @@ type judgement struct {
 	state    state
 	why      string // of notKnown
 	evidence record.Evidence
+	// unsampled: it is not known because no packet was sampled.
+	unsampled bool
 }
 
 // weigh looks at one item of evidence.
-func (m *matcher) weigh(it *Item, in *instance, s scope) judgement {
+func (m *matcher) weigh(it *Item, in *instance, s *scope) judgement {
+	j := m.look(it, in, s)
+	s.Delta, s.Before, s.After, s.Value = 0, 0, 0, nil // of this item alone
+	return j
+}
+
+func (m *matcher) look(it *Item, in *instance, s *scope) judgement {
 	if it.when != nil {
 		ok, err := it.when.truth(s)
 		if err != nil {
@@ -96,16 +138,22 @@ func (m *matcher) weigh(it *Item, in *instance, s scope) judgement {
 			return judgement{state: leftOut}
 		}
 	}
-	j := m.quote(it, in, &s)
+	j := m.quote(it, in, s)
+	// Without a sample such names are 0: that can refuse a cause, and bears none.
+	j.unsampled = s.Samples == 0 && (it.value.ofSamples() || it.expect.ofSamples())
 	if j.state == notKnown {
 		return j
 	}
 	ok, err := m.expected(it, s)
 	if err != nil {
-		return judgement{state: notKnown, why: err.Error(), evidence: j.evidence}
+		return judgement{state: notKnown, why: err.Error(), evidence: j.evidence, unsampled: j.unsampled}
 	}
-	j.state = speaksAgainst
-	if ok {
+	switch {
+	case !ok:
+		j.state = speaksAgainst
+	case j.unsampled:
+		return judgement{state: notKnown, why: "no packet was sampled", unsampled: true}
+	default:
 		j.state = speaksFor
 	}
 	j.evidence.Supports = ok
@@ -126,7 +174,7 @@ func (m *matcher) quote(it *Item, in *instance, s *scope) judgement {
 		e.Kind, e.Source, e.Command = "counter", c.Source, c.Command
 		e.Value, e.Before, e.After = utoa(c.Delta), utoa(c.Before), utoa(c.After)
 	case it.Fact != "":
-		request, err := it.fact.expand(*s)
+		request, err := it.fact.expand(s)
 		if err != nil {
 			return judgement{state: notKnown, why: err.Error()}
 		}
@@ -137,12 +185,12 @@ func (m *matcher) quote(it *Item, in *instance, s *scope) judgement {
 		s.Value = number(found[0].Value)
 		e.Kind, e.Name, e.Value, e.Source, e.Command = "fact", request, found[0].Value, found[0].Source, found[0].Command
 	default:
-		v, err := it.value.run(*s)
+		v, err := it.value.run(s)
 		if err != nil {
 			return judgement{state: notKnown, why: err.Error()}
 		}
 		s.Value = v
-		name, _ := it.name.expand(*s)
+		name, _ := it.name.expand(s)
 		e.Kind, e.Name, e.Value = "fact", name, format(v)
 	}
 	if e.Command != "" {
@@ -154,15 +202,28 @@ func (m *matcher) quote(it *Item, in *instance, s *scope) judgement {
 func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // expected says whether the item is as the cause would have it.
-func (m *matcher) expected(it *Item, s scope) (bool, error) {
+func (m *matcher) expected(it *Item, s *scope) (bool, error) {
 	delta, drops := float64(s.Delta), float64(s.Drops)
 	switch it.Expect {
 	case "equal":
-		return m.matches(delta, drops), nil
+		return m.agrees(delta, drops)
 	case "at-least":
-		return delta >= drops || m.matches(delta, drops), nil
+		if delta >= drops {
+			return true, nil
+		}
+		return m.agrees(delta, drops)
 	}
 	return it.expect.truth(s)
+}
+
+// agrees is matches for evidence: a counter that did not move at all bears
+// nothing, though it may have missed so few drops.
+func (m *matcher) agrees(counter, drops float64) (bool, error) {
+	ok := m.matches(counter, drops)
+	if ok && counter == 0 && drops > 0 {
+		return false, unknownf("so few drops may be missing in a counter that did not move")
+	}
+	return ok, nil
 }
 
 // matches says whether a counter counts the same as drops. It may have less
@@ -175,17 +236,23 @@ func (m *matcher) matches(counter, drops float64) bool {
 	return near(counter, drops) || counter <= drops+float64(m.b.o.Accounting.DropsFiltered)
 }
 
+// started is a finding with what its cause alone says of it.
+func started(c *Cause) record.Finding {
+	return record.Finding{
+		Cause: c.ID, Class: c.Class, Station: c.Station, Direction: c.Direction,
+		Reasons: []string{}, Evidence: []record.Evidence{}, Remedy: []record.Remedy{}, Verify: []string{},
+		Unchecked: []string{}, Next: []string{},
+	}
+}
+
 // finding turns an instance into what is reported of it; false where nothing
 // was lost.
 func (m *matcher) finding(in *instance) (record.Finding, bool) {
 	c := in.cause
 	s := m.scope(in, in.drops)
-	f := record.Finding{
-		Cause: c.ID, Class: c.Class, Station: c.Station, Direction: c.Direction,
-		Drops: in.drops, LostBy: "drops",
-		Reasons: []string{}, Evidence: []record.Evidence{}, Remedy: []record.Remedy{}, Verify: []string{},
-		Unchecked: []string{}, Next: []string{},
-	}
+	s.Elsewhere = clamp(in.total - min(in.total, in.drops))
+	f := started(c)
+	f.Drops, f.LostBy = in.drops, "drops"
 	if c.lost != nil {
 		if n, err := c.lost.number(s); err == nil && n > f.Drops {
 			f.Drops, f.LostBy = n, "counters"
@@ -203,6 +270,9 @@ func (m *matcher) finding(in *instance) (record.Finding, bool) {
 	m.describe(&f, in)
 	m.weighAll(&f, in, s)
 	m.advise(&f, c, s)
+	if c.Unit == unitEvents {
+		f.Drops, f.Events, f.Rate = 0, f.Drops, 0
+	}
 	return f, true
 }
 
@@ -237,6 +307,9 @@ func (m *matcher) describe(f *record.Finding, in *instance) {
 	if label := netnsLabel(in.place.ns); len(f.NetNS) == 0 && label != "" {
 		f.NetNS = []string{label}
 	}
+	if label := deviceLabel(in.place.dev, in.place.ns); len(f.Devices) == 0 && label != "" {
+		f.Devices = []string{label}
+	}
 	f.Owners = m.owners(in, g)
 }
 
@@ -270,12 +343,16 @@ func (m *matcher) addDropEvidence(es []record.Evidence, d *kind, drops uint64) [
 }
 
 // weighAll looks at the evidence and says how sure the finding is.
-func (m *matcher) weighAll(f *record.Finding, in *instance, s scope) {
+func (m *matcher) weighAll(f *record.Finding, in *instance, s *scope) {
 	confirmed, against, open := 0, 0, 0
 	for i := range in.cause.Evidence {
 		it := &in.cause.Evidence[i]
 		decides := it.Role == roleConfirms || it.Role == roleNeeds
-		switch j := m.weigh(it, in, s); j.state {
+		j := m.weigh(it, in, s)
+		if j.unsampled && j.state == speaksAgainst {
+			j = judgement{state: notKnown, why: "no packet was sampled"}
+		}
+		switch j.state {
 		case notKnown:
 			if decides {
 				open++
@@ -306,7 +383,7 @@ func (m *matcher) weighAll(f *record.Finding, in *instance, s scope) {
 }
 
 // advise fills in what to do and how to see that it helped.
-func (m *matcher) advise(f *record.Finding, c *Cause, s scope) {
+func (m *matcher) advise(f *record.Finding, c *Cause, s *scope) {
 	run := s.forCommands()
 	for i := range c.Remedies {
 		r := &c.Remedies[i]
@@ -334,7 +411,7 @@ func (m *matcher) advise(f *record.Finding, c *Cause, s scope) {
 }
 
 // commands leaves out the texts of which a part is not known.
-func commands(ts []*template, s scope) []string {
+func commands(ts []*template, s *scope) []string {
 	out := []string{}
 	for _, t := range ts {
 		if text, err := t.command(s); err == nil {

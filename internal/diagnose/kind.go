@@ -30,41 +30,49 @@ type kindKey struct {
 	otherL   bool
 }
 
-type kinds map[kindKey]*kind
+type kinds struct {
+	by map[kindKey]*kind
+	// last is the one that was asked for last, mostly that of the next drops too.
+	last *kind
+}
 
 // of is the kind of drops with a key.
-func (ks kinds) of(key *record.Key, k *Knowledge) *kind {
+func (ks *kinds) of(key *record.Key, k *Knowledge) *kind {
 	at := kindKey{key.Reason, key.Location, otherL(key)}
-	d := ks[at]
+	if ks.last != nil && ks.last.of == at {
+		return ks.last
+	}
+	d := ks.by[at]
 	if d == nil {
 		d = &kind{drop: describe(key, nil, nil), of: at}
 		d.patterns = k.patternsOf(d.drop)
-		ks[at] = d
+		ks.by[at] = d
 	}
+	ks.last = d
 	return d
 }
 
 // rank fills in the ranks.
-func (ks kinds) rank() {
+func (ks *kinds) rank() {
 	compare := func(a, b kindKey) int {
 		return cmp.Or(strings.Compare(a.reason.Name, b.reason.Name), strings.Compare(a.location.Symbol, b.location.Symbol))
 	}
-	order := slices.SortedFunc(maps.Keys(ks), compare)
+	order := slices.SortedFunc(maps.Keys(ks.by), compare)
 	for i, at := range order {
-		ks[at].rank = i
+		ks.by[at].rank = i
 		if i > 0 && compare(order[i-1], at) == 0 {
-			ks[at].rank = ks[order[i-1]].rank
+			ks.by[at].rank = ks.by[order[i-1]].rank
 		}
 	}
 }
 
 // verdict is that on drops of which there is no sample.
-func (d *kind) verdict(k *Knowledge) Verdict {
+func (d *kind) verdict(k *Knowledge) *Verdict {
 	if d.judged == nil {
 		v := k.verdictOn(d.drop)
 		d.judged = &v
 	}
-	return *d.judged
+	return d.judged
 }
 
 // siteKey is a key without the names that user space adds, see site.

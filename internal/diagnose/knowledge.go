@@ -80,6 +80,9 @@ type Knowledge struct {
 	causes []*Cause
 	// patterns are theirs, by the drops that they can hold for.
 	patterns map[siteOf][]patternOf
+	// contributors are those to a cause, by its id; conclusions all of them.
+	contributors map[string][]*Cause
+	conclusions  []*Cause
 	// counters by name; stations' hints.
 	counters map[string]CounterMeaning
 	// noLoss are the counters that are part of one and no loss.

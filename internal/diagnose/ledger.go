@@ -94,7 +94,7 @@ type ledger struct {
 	hidden, filtered uint64
 	// owners are the findings of each count, names the counters that each
 	// quotes, quoting the findings by what they quote.
-	owners  map[int][]*result
+	owners  [][]*result
 	names   map[*result][]string
 	quoting map[quoteKey][]*result
 	found   []result
@@ -105,7 +105,7 @@ type ledger struct {
 func (m *matcher) ledger(all []result) *ledger {
 	l := &ledger{
 		m: m, byName: map[string][]*ledgerLine{}, at: map[spot][]*ledgerLine{}, inside: map[spot][]*ledgerLine{},
-		taken: make([][]taken, len(m.counts)), owners: map[int][]*result{}, names: map[*result][]string{},
+		taken: make([][]taken, len(m.counts)), owners: make([][]*result, len(m.counts)), names: map[*result][]string{},
 		equal: map[twinKey][]*ledgerLine{}, moved: map[movedKey][]*ledgerLine{}, quoting: map[quoteKey][]*result{},
 		overlapped: map[string][]string{},
 	}

@@ -29,7 +29,7 @@ type portionAt struct {
 // namespaces, and on the devices, whose counters they raise. A count that was at
 // several places is divided as these counters are, where they leave no doubt.
 // What no counter places stays without a place.
-func (m *matcher) locate(known kinds) {
+func (m *matcher) locate(known *kinds) {
 	m.sites, m.kinds = make([]siteKey, 0, len(m.counts)), make([]*kind, 0, len(m.counts))
 	noteKey := func(origin *record.Key) {
 		d := known.of(origin, m.k)

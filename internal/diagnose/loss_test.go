@@ -19,12 +19,16 @@ import (
 func onlyCounted(d record.Diagnosis) string {
 	var out []string
 	for _, f := range d.Findings {
-		if f.Cause != record.CauseNotKnown || f.LostBy != "counters" {
+		if f.LostBy != "counters" {
 			continue
 		}
-		s := fmt.Sprintf("%s:%d", f.Evidence[0].Name, f.Drops)
+		name := f.Cause
+		if name == record.CauseNotKnown {
+			name = f.Evidence[0].Name
+		}
+		s := fmt.Sprintf("%s:%d", name, f.Drops)
 		if f.Events > 0 {
-			s = fmt.Sprintf("%s:%d events", f.Evidence[0].Name, f.Events)
+			s = fmt.Sprintf("%s:%d events", name, f.Events)
 		}
 		for _, dev := range f.Devices {
 			s += ":" + strings.TrimSuffix(dev, " (netns lab)")
@@ -91,17 +95,17 @@ func TestLossStaysOpen(t *testing.T) {
 		o    *record.Observation
 		want string
 	}{
-		{"a queue of a driver", watched(nil, on("ethtool.rx_queue_drop_cnt", 500, 2)), "ethtool.rx_queue_drop_cnt:500:eth2"},
+		{"a queue of a driver", watched(nil, on("ethtool.rx_queue_drop_cnt", 500, 2)), "nic-rx-ring-full:500:eth2"},
 		{"drops that nobody could look at, once", excused(record.Accounting{DropsUnattributed: 1000}), "Ip.InHdrErrors:1000, TcpExt.TCPBacklogDrop:1000, TcpExt.TCPMinTTLDrop:1000, Udp.RcvbufErrors:1000"},
 		{"drops without a place in the table, once", excused(record.Accounting{MapFull: 2100}), "Ip.InHdrErrors:1000, TcpExt.TCPBacklogDrop:1000, TcpExt.TCPMinTTLDrop:1000"},
 		{"drops that were filtered out, once", excused(record.Accounting{DropsFiltered: 1999}), "Ip.InHdrErrors:1000, TcpExt.TCPBacklogDrop:1000, TcpExt.TCPMinTTLDrop:1000, Udp.RcvbufErrors:1000"},
 		{"all of them", excused(record.Accounting{MapFull: 3000, DropsFiltered: 2000}), ""},
-		{"a ring beside drops in the stack", lldp(on("ethtool.rx_no_dma_resources", 450, 2)), "ethtool.rx_no_dma_resources:450:eth2"},
-		{"a ring, by link and driver", lldp(on("ethtool.rx_missed_errors", 500, 2), on("link.rx_missed_errors", 500, 2)), "link.rx_missed_errors:500:eth2"},
-		{"a port beside drops in the stack", lldp(on("ethtool.rx_discards_phy", 300, 2)), "ethtool.rx_discards_phy:300:eth2"},
-		{"a port that rx_dropped has", watched([]record.Count{drop("UNHANDLED_PROTO", "__netif_receive_skb_core", 0x88cc, 0, rx, 2, 500)}, on("link.rx_dropped", 800, 2), on("ethtool.rx_discards_phy", 300, 2)), "link.rx_dropped:300:eth2"},
-		{"a cable beside drops of a tunnel", loop(9), "link.rx_crc_errors:400:eth2"},
-		{"a cable below a tunnel", loop(2, link(2, ""), link(9, "vxlan")), "link.rx_crc_errors:400:eth2"},
+		{"a ring beside drops in the stack", lldp(on("ethtool.rx_no_dma_resources", 450, 2)), "nic-rx-ring-full:450:eth2"},
+		{"a ring, by link and driver", lldp(on("ethtool.rx_missed_errors", 500, 2), on("link.rx_missed_errors", 500, 2)), "nic-rx-ring-full:500:eth2"},
+		{"a port beside drops in the stack", lldp(on("ethtool.rx_discards_phy", 300, 2)), "nic-rx-fifo:300:eth2"},
+		{"a port that rx_dropped has", watched([]record.Count{drop("UNHANDLED_PROTO", "__netif_receive_skb_core", 0x88cc, 0, rx, 2, 500)}, on("link.rx_dropped", 800, 2), on("ethtool.rx_discards_phy", 300, 2)), "nic-rx-fifo:300:eth2"},
+		{"a cable beside drops of a tunnel", loop(9), "nic-rx-crc:400:eth2"},
+		{"a cable below a tunnel", loop(2, link(2, ""), link(9, "vxlan")), "nic-rx-crc:400:eth2"},
 		{"no cable, a tunnel", func() *record.Observation {
 			o := loop(2, link(2, ""), link(9, "vxlan"))
 			o.Counters = o.Counters[2:]
@@ -115,13 +119,13 @@ func TestLossStaysOpen(t *testing.T) {
 		{"packets without a route beside a bad line", watched([]record.Count{drop("IP_OUTNOROUTES", "__ip_queue_xmit", 0x0800, 6, tx, 0, 400)}, on("link.tx_errors", 400, 2)), "link.tx_errors:400:eth2"},
 		{"the backlog of another namespace", backlog(""), "link.tx_dropped:400:eth3"},
 		{"the backlog at the other end", backlog("veth"), ""},
-		{"events", watched(nil, on("fec.uncorrectable_blocks", 10000, 2), on("ethtool.tx_timeout", 3, 2)), "ethtool.tx_timeout:3 events:eth2, fec.uncorrectable_blocks:10000 events:eth2"},
+		{"events", watched(nil, on("fec.uncorrectable_blocks", 10000, 2), on("ethtool.tx_timeout", 3, 2)), "fec.uncorrectable_blocks:10000 events:eth2, nic-tx-timeout:3 events:eth2"},
 		{"events of the stack", watched(nil, moves("TcpExt.OfoPruned", 7), moves("arp_cache.table_fulls", 8)), "TcpExt.OfoPruned:7 events, arp_cache.table_fulls:8 events"},
 		{"events that two counters count", watched(nil, moves("Ip.ReasmFails", 20), moves("Ip.ReasmTimeout", 20)), "Ip.ReasmTimeout:20 events"},
 		{"events, and more of the sum", watched(nil, moves("Ip.ReasmFails", 50), moves("Ip.ReasmTimeout", 20)), "Ip.ReasmFails:30 events, Ip.ReasmTimeout:20 events"},
 		{"events with fewer drops", watched([]record.Count{drop("FRAG_REASM_TIMEOUT", "inet_frag_rbtree_purge", 0x0800, 17, rx, 2, 4)}, moves("Ip.ReasmTimeout", 900), moves("Ip.ReasmFails", 900)), "Ip.ReasmTimeout:896 events"},
-		{"events whose packets are counted", watched(nil, on("fec.uncorrectable_blocks", 10, 2), on("link.rx_crc_errors", 70, 2), on("link.rx_errors", 70, 2)), "link.rx_crc_errors:70:eth2"},
-		{"events of which few packets are counted", watched(nil, on("fec.uncorrectable_blocks", 1000, 2), on("link.rx_crc_errors", 70, 2), on("link.rx_errors", 70, 2)), "fec.uncorrectable_blocks:1000 events:eth2, link.rx_crc_errors:70:eth2"},
+		{"events whose packets are counted", watched(nil, on("fec.uncorrectable_blocks", 10, 2), on("link.rx_crc_errors", 70, 2), on("link.rx_errors", 70, 2)), "nic-rx-crc:70:eth2"},
+		{"events of which few packets are counted", watched(nil, on("fec.uncorrectable_blocks", 1000, 2), on("link.rx_crc_errors", 70, 2), on("link.rx_errors", 70, 2)), "fec.uncorrectable_blocks:1000 events:eth2, nic-rx-crc:70:eth2"},
 		{"acknowledgements that cake leaves out", watched(nil, on("qdisc.drops", 100, 2), on("cake.acks_dropped_packets", 100, 2)), ""},
 		{"those and others", watched(nil, on("qdisc.drops", 170, 2), on("cake.acks_dropped_packets", 100, 2)), "qdisc.drops:70:eth2"},
 		{"those of another device", watched(nil, on("qdisc.drops", 100, 2), on("cake.acks_dropped_packets", 100, 3)), "qdisc.drops:100:eth2"},
@@ -154,7 +158,7 @@ func TestDropsOfAnotherCounter(t *testing.T) {
 		o       *record.Observation
 		counter string
 	}{
-		{"refused by a firewall (EPERM)", watched([]record.Count{drop("NETFILTER_DROP", "nft_do_chain", 0x0800, 17, record.DirectionTX, 0, 1000)}, moves("Udp.SndbufErrors", 600), moves("Ip.OutDiscards", 1000), moves("nft.drop_packets", 1000)), "Udp.SndbufErrors"},
+		{"refused by a firewall on the way in", watched([]record.Count{drop("NETFILTER_DROP", "nft_do_chain", 0x0800, 17, record.DirectionRX, 0, 1000)}, moves("Udp.SndbufErrors", 600), moves("Ip.OutDiscards", 1000), moves("nft.drop_packets", 1000)), "Udp.SndbufErrors"},
 		{"an old acknowledgement", watched([]record.Count{drop("TCP_RFC7323_PAWS_ACK", "tcp_validate_incoming", 0x0800, 6, record.DirectionRX, 2, 700)}, moves("TcpExt.PAWSEstab", 700), moves("TcpExt.PAWSOldAck", 700)), "TcpExt.PAWSEstab"},
 		{"a connection in TIME_WAIT", watched([]record.Count{drop("TCP_RFC7323_TW_PAWS", "tcp_v4_rcv", 0x0800, 6, record.DirectionRX, 2, 700)}, moves("TcpExt.PAWSEstab", 700), moves("TcpExt.PAWSTimewait", 700)), "TcpExt.PAWSEstab"},
 	} {
@@ -178,7 +182,7 @@ var silenced = []string{
 // total is what the findings say was lost, in packets and in events.
 func total(d record.Diagnosis) (n uint64) {
 	for _, f := range d.Findings {
-		n += f.Drops + f.Events
+		n += f.Explains() + f.Events
 	}
 	return n
 }
@@ -194,8 +198,11 @@ func TestEveryLossCounterMakesAFinding(t *testing.T) {
 			continue
 		}
 		n++
-		got := total(diagnose.Run(watched(nil, on(name, 5000, 2)), k, diagnose.Options{}))
-		if quiet := slices.Contains(silenced, name); quiet != (got == 0) || !quiet && got < 4990 {
+		d := diagnose.Run(watched(nil, on(name, 5000, 2)), k, diagnose.Options{})
+		got := total(d)
+		// A cause may know better.
+		known := len(d.Findings) > 0 && d.Findings[0].Cause != record.CauseNotKnown
+		if quiet := slices.Contains(silenced, name); quiet && !known && got > 0 || !quiet && got < 4990 {
 			t.Errorf("%s +5000: %d lost", name, got)
 		}
 	}
@@ -241,21 +248,18 @@ func TestLossBesideACase(t *testing.T) {
 
 // apart are counters that an equal drop may raise, but never the same one.
 var apart = map[string]string{
-	"Ip.FragFails TcpExt.TCPRetransFail":       "forwarded, or sent",
-	"Ip6.FragFails TcpExt.TCPRetransFail":      "forwarded, or sent",
-	"Ip6.InTooBigErrors TcpExt.TCPRetransFail": "forwarded, or sent",
-	"Ip6.InNoRoutes Ip6.InAddrErrors":          "one or the other (net/ipv6/route.c, ip6_pkt_drop)",
-	"Ip6.InNoRoutes Ip6.OutNoRoutes":           "one or the other (net/ipv6/route.c, ip6_pkt_drop)",
-	"Ip.FragFails link.tx_":                    "of a router, or of a tunnel",
-	"Ip6.FragFails link.tx_":                   "of a router, or of a tunnel",
-	"Ip6.InTooBigErrors link.tx_":              "of a router, or of a tunnel",
-	"Ip.OutNoRoutes link.tx_":                  "of a socket, or of a tunnel",
-	"fq.flows_plimit codel.drop_overlimit":     "a qdisc has one kind",
-	"fq.flows_plimit fq_codel.":                "a qdisc has one kind",
-	"fq.flows_plimit red.":                     "a qdisc has one kind",
-	"fq.horizon_drops codel.drop_overlimit":    "a qdisc has one kind",
-	"fq.horizon_drops fq_codel.":               "a qdisc has one kind",
-	"fq.horizon_drops red.":                    "a qdisc has one kind",
+	"Ip6.InNoRoutes Ip6.InAddrErrors":       "one or the other (net/ipv6/route.c, ip6_pkt_drop)",
+	"Ip6.InNoRoutes Ip6.OutNoRoutes":        "one or the other (net/ipv6/route.c, ip6_pkt_drop)",
+	"Ip.FragFails link.tx_":                 "of a router, or of a tunnel",
+	"Ip6.FragFails link.tx_":                "of a router, or of a tunnel",
+	"Ip6.InTooBigErrors link.tx_":           "of a router, or of a tunnel",
+	"Ip.OutNoRoutes link.tx_":               "of a socket, or of a tunnel",
+	"fq.flows_plimit codel.drop_overlimit":  "a qdisc has one kind",
+	"fq.flows_plimit fq_codel.":             "a qdisc has one kind",
+	"fq.flows_plimit red.":                  "a qdisc has one kind",
+	"fq.horizon_drops codel.drop_overlimit": "a qdisc has one kind",
+	"fq.horizon_drops fq_codel.":            "a qdisc has one kind",
+	"fq.horizon_drops red.":                 "a qdisc has one kind",
 }
 
 // TestCountersOfOneDropAreRelated: where each drop of a reason raises one counter
@@ -274,8 +278,10 @@ func TestCountersOfOneDropAreRelated(t *testing.T) {
 			t.Errorf("a drop may raise both of %s, and neither overlaps with the other nor is again in it", pair)
 		}
 	}
-	if len(used) != len(apart) {
-		t.Errorf("%d pairs are apart, want %d", len(used), len(apart))
+	for p := range apart {
+		if !used[p] {
+			t.Errorf("no drop may raise both of %s any more", p)
+		}
 	}
 }
 

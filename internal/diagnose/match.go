@@ -15,8 +15,10 @@ import (
 type instance struct {
 	cause *Cause
 	place place
-	// total are all drops that could be its own, drops those it was given.
+	// total are all drops that could be its own, drops those it was given;
+	// ofPattern is total by pattern.
 	total, drops uint64
+	ofPattern    []uint64
 	portions     []given
 	samples      []*record.Drop
 	// excluded: a condition that it needs does not hold.
@@ -27,8 +29,8 @@ type instance struct {
 	estimated bool
 	// contested: some of them may be another cause's.
 	contested bool
-	// shares are what is left of the share of each pattern that has one.
-	shares map[int]*quota
+	// shares are what is left of the share of each pattern, nil of one without.
+	shares []*quota
 	// devices counts total by device, where place has none; summary is what
 	// scope keeps of samples.
 	devices map[record.Device]uint64
@@ -84,6 +86,12 @@ type matcher struct {
 	// the one that is looked at is none of them.
 	rests map[int]bool
 	whole bool
+	// results are the findings; nil before these are there.
+	results []result
+	scopes  map[place]*scope
+	// store is what lists of candidates are cut from, places where portions lie.
+	store  []candidate
+	places []portion
 }
 
 type instanceKey struct {
@@ -92,11 +100,11 @@ type instanceKey struct {
 }
 
 func newMatcher(o *record.Observation, k *Knowledge) *matcher {
-	m := &matcher{k: k, b: newBase(o), names: learnNames(o), instances: map[instanceKey]*instance{}}
+	m := &matcher{k: k, b: newBase(o), names: learnNames(o), instances: map[instanceKey]*instance{}, scopes: map[place]*scope{}}
 	m.counts = merge(o.Counts, m.names)
-	known := kinds{}
+	known := &kinds{by: map[kindKey]*kind{}}
 	m.locate(known)
-	samples := map[siteKey][]*record.Drop{}
+	samples := make(map[siteKey][]*record.Drop, min(len(o.Samples), len(m.counts)))
 	for i := range o.Samples {
 		key := &o.Samples[i].Key
 		s := known.of(key, k).site(key)
@@ -116,6 +124,7 @@ func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 		dev := m.counts[p.count].Device
 		for _, c := range p.candidates {
 			c.total += p.drops
+			c.ofPattern[c.pattern] += p.drops
 			c.on(dev, p.drops)
 			c.instance.samples = append(c.instance.samples, p.samples...)
 		}
@@ -136,7 +145,7 @@ func (m *matcher) instance(c *Cause, ns record.NetNS, dev record.Device) *instan
 		in.place.anywhere = false
 	}
 	if !ok {
-		in = &instance{cause: c, place: p, shares: map[int]*quota{}}
+		in = &instance{cause: c, place: p, shares: make([]*quota, len(c.Patterns)), ofPattern: make([]uint64, len(c.Patterns))}
 		m.instances[k] = in
 		m.order = append(m.order, in)
 	}
@@ -160,7 +169,7 @@ func (m *matcher) split(i int, samples []*record.Drop) {
 	c := &m.counts[i]
 	m.whole = !m.rests[i]
 	if len(samples) < 2 {
-		p := &portion{count: i, drops: c.Drops, samples: samples}
+		p := m.portion(portion{count: i, drops: c.Drops, samples: samples})
 		if len(samples) == 0 {
 			p.candidates = m.candidates(i, nil)
 		} else {
@@ -175,7 +184,7 @@ func (m *matcher) split(i int, samples []*record.Drop) {
 		sig := signature(found)
 		p, ok := byText[sig]
 		if !ok {
-			p = &portion{count: i, candidates: found}
+			p = m.portion(portion{count: i, candidates: found})
 			byText[sig] = p
 		}
 		p.samples = append(p.samples, s)
@@ -193,6 +202,15 @@ func (m *matcher) split(i int, samples []*record.Drop) {
 		rest -= p.drops
 	}
 	m.portions = append(m.portions, parts...)
+}
+
+// portion puts p beside the others.
+func (m *matcher) portion(p portion) *portion {
+	if len(m.places) == cap(m.places) {
+		m.places = make([]portion, 0, max(64, min(len(m.counts), 1024)))
+	}
+	m.places = append(m.places, p)
+	return &m.places[len(m.places)-1]
 }
 
 // mulDiv is a*b/c for b <= c without overflow; what is lost to rounding is
@@ -213,11 +231,15 @@ func (m *matcher) candidates(count int, s *record.Drop) []candidate {
 	default:
 		hits = d.bare
 	}
-	out := make([]candidate, len(hits))
-	for i, h := range hits {
-		out[i] = candidate{m.instance(h.cause, key.NetNS, key.Device), h.pattern, h.weight}
+	// Many small lists lie in few large ones.
+	if cap(m.store)-len(m.store) < len(hits) {
+		m.store = make([]candidate, 0, max(1024, len(hits)))
 	}
-	return out
+	from := len(m.store)
+	for _, h := range hits {
+		m.store = append(m.store, candidate{m.instance(h.cause, key.NetNS, key.Device), h.pattern, h.weight})
+	}
+	return m.store[from:len(m.store):len(m.store)]
 }
 
 // hit is the most specific pattern of a cause that holds.
@@ -285,7 +307,7 @@ func (m *matcher) assign() {
 		in.excluded = m.excluded(in)
 		for i := range in.cause.Patterns {
 			if e := in.cause.Patterns[i].share; e != nil {
-				n, err := e.number(m.scope(in, in.total))
+				n, err := e.number(m.scope(in, in.ofPattern[i]))
 				q := &quota{left: n, known: err == nil}
 				if n > 0 && m.b.slack > 0 {
 					q.extra = 3 + uint64(m.b.slack*float64(in.total))

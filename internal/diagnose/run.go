@@ -12,13 +12,21 @@ import (
 type Options struct {
 	// All shows the findings of the classes benign and expected too.
 	All bool
+	// Focus chooses samples of the traffic that was asked for. Findings that have
+	// such samples, or whose cause meets the whole host, are shown, those with
+	// samples first; others are only counted. Nil: all traffic was asked for.
+	Focus func(*record.Drop) bool
 }
 
-// Run reduces an observation to its findings, the one with the most drops
-// first: one for each cause and namespace (or device), and one that is not
-// known for each reason, function and station that no cause explains, and for
-// each loss that only counters show. Findings
-// of hidden classes are left out unless opt.All, and counted in the accounting.
+// Run reduces an observation to its findings: one for each cause and namespace
+// (or device), and one that is not known for each reason, function and station
+// that no cause explains, and for each loss that only counters show. A finding
+// that is only the consequence of another is among the symptoms of that one.
+// The one that explains most packets comes first, then the graver class, then
+// the surer one; with opt.Focus those about that traffic come before others.
+//
+// Findings of hidden classes are left out unless opt.All, and counted in the
+// accounting. What opt.Focus leaves out is counted in Elsewhere.
 //
 // In the accounting, DropsExplained and DropsUnexplained add up to the drops
 // in o.Counts. No slice of the result is nil.
@@ -30,7 +38,6 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 		Window:        o.Window,
 		Sources:       append([]record.Source{}, o.Sources...),
 		Accounting:    o.Accounting,
-		Findings:      []record.Finding{},
 		Blind:         append(append([]record.Blind{}, o.Blind...), WentBack(o.Counters, k)...),
 	}
 	a := &d.Accounting
@@ -42,7 +49,11 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 	l := m.ledger(all) // hidden findings explain counters too
 	all = append(all, l.found...)
 	slices.SortStableFunc(all, compareFindings)
-	for _, f := range all {
+	m.results = append([]result{}, all...)
+	m.contribute(all)
+	var shown []*result
+	for i := range all {
+		f := &all[i]
 		n := f.events
 		if f.explained {
 			a.DropsExplained += n
@@ -51,13 +62,16 @@ func Run(o *record.Observation, k *Knowledge, opt Options) record.Diagnosis {
 		}
 		switch {
 		case opt.All || f.Class.Shown():
-			d.Findings = append(d.Findings, f.Finding)
+			shown = append(shown, f)
 		case f.Class == record.ClassBenign:
 			a.DropsHiddenBenign += n
 		case f.Class == record.ClassExpected:
 			a.DropsHiddenExpected += n
 		}
 	}
+	d.Findings, d.Elsewhere = chosen(m.fold(shown), opt.Focus)
+	d.Conclusions = slices.DeleteFunc(m.conclude(), func(f record.Finding) bool { return !opt.All && f.Class == record.ClassBenign })
+	d.Checked = m.checked(l)
 	d.Counters = l.counters()
 	d.Ledger = record.Ledger{Stations: stations(all), Entries: l.entries()}
 	return d
@@ -69,6 +83,8 @@ type result struct {
 	events    uint64
 	explained bool
 	counts    []int // in matcher.counts, of which some are its own
+	samples   []*record.Drop
+	in        *instance // nil for what is not known
 }
 
 // onlyCounted says that a counter is all there is to it.
@@ -81,6 +97,7 @@ func compareFindings(a, b result) int {
 	return cmp.Or(
 		cmp.Compare(b.Drops, a.Drops),
 		compareClasses(a.Class, b.Class),
+		compareConfidence(a.Confidence, b.Confidence),
 		cmp.Compare(btoi(a.onlyCounted()), btoi(b.onlyCounted())),
 		cmp.Compare(stationIndex(a.Station), stationIndex(b.Station)),
 		strings.Compare(a.Cause, b.Cause),
@@ -100,7 +117,7 @@ func (m *matcher) causes() []result {
 			continue
 		}
 		if f, ok := m.finding(in); ok {
-			r := result{Finding: f, events: in.drops, explained: true}
+			r := result{Finding: f, events: in.drops, explained: true, samples: in.samples, in: in}
 			for _, p := range in.portions {
 				r.counts = append(r.counts, p.portion.count)
 			}
@@ -114,30 +131,29 @@ func (m *matcher) causes() []result {
 // their reason or location is known for protocol life or noise.
 func (m *matcher) rest() []result {
 	o := m.b.o
-	could := map[int][]string{}
-	rest := make([]remains, 0, len(m.portions))
+	could := map[int][]candidate{}
 	for _, p := range m.portions {
-		if p.left == 0 {
-			continue
+		if p.left > 0 && len(p.candidates) > 0 {
+			if before, ok := could[p.count]; ok {
+				could[p.count] = slices.Concat(before, p.candidates)
+			} else {
+				could[p.count] = p.candidates
+			}
 		}
-		for _, c := range p.candidates {
-			could[p.count] = append(could[p.count], c.cause.ID)
-		}
-		rest = append(rest, remains{p.count, p.left, m.gravest(p), p.samples})
 	}
 	var out []result
-	for _, g := range groups(m.counts, rest) {
+	for _, g := range m.groups() {
 		f := g.notKnown(o.Window, m.b.placeless)
 		f.Owners = m.owners(&instance{place: place{ns: g.space}}, g)
 		f.Next = m.k.whatNext(f, g, could)
-		out = append(out, result{f, g.drops, g.key.Known && !g.key.Class.Shown(), g.counts})
+		out = append(out, result{Finding: f, events: g.drops, explained: g.key.Known && !g.key.Class.Shown(), counts: g.counts, samples: g.dropped})
 	}
 	return out
 }
 
 // gravest is the gravest verdict on the samples of a portion; without samples
 // the key alone decides.
-func (m *matcher) gravest(p *portion) Verdict {
+func (m *matcher) gravest(p *portion) *Verdict {
 	if len(p.samples) == 0 {
 		return m.kinds[p.count].verdict(m.k)
 	}
@@ -147,18 +163,22 @@ func (m *matcher) gravest(p *portion) Verdict {
 			worst = v
 		}
 	}
-	return worst
+	return &worst
 }
 
 // whatNext says where to look for a cause.
-func (k *Knowledge) whatNext(f record.Finding, g *group, could map[int][]string) []string {
+func (k *Knowledge) whatNext(f record.Finding, g *group, could map[int][]candidate) []string {
 	next := []string{}
 	var ids []string
 	for _, i := range g.counts {
-		ids = append(ids, could[i]...)
+		for _, c := range could[i] {
+			if !slices.Contains(ids, c.cause.ID) {
+				ids = append(ids, c.cause.ID)
+			}
+		}
 	}
 	slices.Sort(ids)
-	for _, id := range slices.Compact(ids) {
+	for _, id := range ids {
 		next = append(next, "whydrop explain "+id+"   # could be, but the evidence does not suffice")
 	}
 	for _, r := range f.Reasons {
@@ -192,10 +212,15 @@ func Tally(counts []record.Count, verdicts []Verdict, opt Options) record.Accoun
 	return a
 }
 
-// ExceedsFailOn says whether d has a finding of the class or a graver one.
-// No finding exceeds an empty class, nor one that is hidden by default.
+// ExceedsFailOn says whether d has a finding of the class or a graver one, also
+// as a symptom of another. No finding exceeds an empty class, nor one that is
+// hidden by default. Conclusions are no findings.
 func ExceedsFailOn(d record.Diagnosis, class record.Class) bool {
-	return class.Shown() && slices.ContainsFunc(d.Findings, func(f record.Finding) bool {
-		return f.Class.Severity() >= class.Severity()
+	return class.Shown() && exceeds(d.Findings, class)
+}
+
+func exceeds(fs []record.Finding, class record.Class) bool {
+	return slices.ContainsFunc(fs, func(f record.Finding) bool {
+		return f.Class.Severity() >= class.Severity() || exceeds(f.Symptoms, class)
 	})
 }

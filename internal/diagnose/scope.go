@@ -6,21 +6,14 @@ import (
 	"github.com/whydrop/whydrop/record"
 )
 
-// scope makes what expressions about an instance can name. drops is how many
-// drops it is taken to have.
-func (m *matcher) scope(in *instance, drops uint64) scope {
+// scope is what expressions about an instance can name. drops is how many drops it
+// is taken to have. The next call for the same instance changes it.
+func (m *matcher) scope(in *instance, drops uint64) *scope {
 	if in.summary == nil {
 		in.summary = m.summary(in)
 	}
-	s := *in.summary
-	s.Drops = clamp(drops)
-	s.Matches = func(v any) (bool, error) {
-		n, ok := toFloat(v)
-		if !ok {
-			return false, unknownf("matches_drops(%v): not a number", v)
-		}
-		return m.matches(n, float64(drops)), nil
-	}
+	s := in.summary
+	s.begin(drops)
 	if s.Seconds > 0 {
 		s.Rate = float64(drops) / s.Seconds
 	}
@@ -31,25 +24,66 @@ func (m *matcher) scope(in *instance, drops uint64) scope {
 	return s
 }
 
+// begin leaves nothing in s of what it was used for before.
+func (s *scope) begin(drops uint64) {
+	s.dropped = drops
+	s.Drops, s.Bytes, s.Elsewhere, s.Rate = clamp(drops), 0, 0, 0
+}
+
+// probe is the scope of a cause at a place where no drop is known to be its own.
+// The next call for the same place changes it.
+func (m *matcher) probe(p place) *scope {
+	s := m.scopeAt(p)
+	s.begin(0)
+	return s
+}
+
+// matching is the function that compares with the drops of s.
+func (m *matcher) matching(s *scope) func(any) (bool, error) {
+	return func(v any) (bool, error) {
+		n, ok := toFloat(v)
+		if !ok {
+			return false, unknownf("matches_drops(%v): not a number", v)
+		}
+		return m.agrees(n, float64(s.dropped))
+	}
+}
+
 // summary is the part of a scope that does not change while drops are given.
 func (m *matcher) summary(in *instance) *scope {
-	o := m.b.o
-	s := &scope{
-		Samples: len(in.samples), Seconds: o.Window.Duration.Seconds(), Kernel: o.Kernel.Release,
-		NetNS: netnsLabel(in.place.ns), NS: m.b.enter(in.place.ns),
-		Device: in.place.dev.Name, IfIndex: int(in.place.dev.Index),
-	}
-	if in.cause.Per != perDevice {
+	copied := *m.scopeAt(in.place)
+	s := &copied
+	s.Matches = m.matching(s)
+	s.Samples = len(in.samples)
+	// A contributor without devices of its own has that of its finding.
+	if in.cause.Per != perDevice && in.place.dev.Index == 0 {
 		d := in.topDevice()
 		s.Device, s.IfIndex = d.Name, int(d.Index)
 	}
 	in.summarise(s)
-	m.b.functions(s, in.place)
 	if s.Inode != 0 {
 		if found, err := m.b.answers("owner "+strconv.Itoa(s.Inode), in.place); err == nil && found[0].Value != none {
 			s.Owner = found[0].Value
 		}
 	}
+	return s
+}
+
+// scopeAt is the part of a scope that is the same for all instances at a place.
+func (m *matcher) scopeAt(p place) *scope {
+	if s := m.scopes[p]; s != nil {
+		return s
+	}
+	o := m.b.o
+	s := &scope{
+		Seconds: o.Window.Duration.Seconds(), Kernel: o.Kernel.Release,
+		NetNS: netnsLabel(p.ns), NS: m.b.enter(p.ns), Device: p.dev.Name, IfIndex: int(p.dev.Index),
+		Watched: watchedDrops(o),
+	}
+	m.b.functions(s, p)
+	s.Matches = m.matching(s)
+	m.afterwards(s, p)
+	m.scopes[p] = s
 	return s
 }
 
@@ -69,6 +103,9 @@ func (in *instance) topDevice() record.Device {
 
 // summarise reduces the samples to what expressions can name.
 func (in *instance) summarise(s *scope) {
+	if len(in.samples) == 0 {
+		return
+	}
 	flows := map[record.Flow]int{}
 	ports := map[uint16]int{}
 	inodes := map[uint64]int{}
@@ -86,6 +123,9 @@ func (in *instance) summarise(s *scope) {
 		}
 		if d.Packet == nil {
 			continue
+		}
+		if tooBig(d.Packet) {
+			s.TooBig++
 		}
 		if mac := d.Packet.DstMAC; mac != "" && (s.DstMAC == "" || mac < s.DstMAC) {
 			s.DstMAC = mac
@@ -107,6 +147,21 @@ func (in *instance) summarise(s *scope) {
 		s.Src, s.SrcPort = top.Src.Addr().String(), int(top.Src.Port())
 		s.Dst, s.DstPort = top.Dst.Addr().String(), int(top.Dst.Port())
 	}
+}
+
+// tooBig says whether the packet tells a sender that one of its packets did not
+// fit: ICMP type 3 code 4, or ICMPv6 type 2.
+func tooBig(p *record.Packet) bool {
+	if p.ICMPType == nil || p.ICMPCode == nil {
+		return false
+	}
+	switch record.ProtoName(p.Flow.Proto) {
+	case "icmp":
+		return *p.ICMPType == 3 && *p.ICMPCode == 4
+	case "icmpv6":
+		return *p.ICMPType == 2
+	}
+	return false
 }
 
 // span is the time between the first and the last sample, in seconds.
@@ -131,8 +186,8 @@ func moment(d *record.Drop) uint64 {
 	return d.KernelTime
 }
 
-func newSampleScope(d *record.Drop) sampleScope {
-	s := sampleScope{
+func newSampleScope(d *record.Drop) *sampleScope {
+	s := &sampleScope{
 		Length: int(d.Length), EtherType: int(d.EtherType), Device: d.Device.Name,
 		GSO: int(d.GSOSegments), ICMPType: -1, ICMPCode: -1,
 	}
@@ -143,6 +198,7 @@ func newSampleScope(d *record.Drop) sampleScope {
 	const fin, syn, rst, ack = 1, 2, 4, 16
 	s.FIN, s.SYN, s.RST, s.ACK = p.TCPFlags&fin != 0, p.TCPFlags&syn != 0, p.TCPFlags&rst != 0, p.TCPFlags&ack != 0
 	s.TTL, s.Fragment, s.Tunnel, s.Multicast = int(p.TTL), p.Fragment, p.Tunnel, multicast(p)
+	s.SrcRoute = p.SourceRoute
 	if p.ICMPType != nil && p.ICMPCode != nil {
 		s.ICMPType, s.ICMPCode = int(*p.ICMPType), int(*p.ICMPCode)
 	}

@@ -24,14 +24,21 @@ func Wants(o *record.Observation, k *Knowledge) []record.FactRequest {
 		if m.excluded(in) {
 			continue
 		}
-		s := m.scope(in, in.total)
-		for _, t := range in.cause.requests {
-			if text, ok := t.request(s); ok {
-				kind, arg := splitRequest(text)
-				w.add(kind, arg, in.place.ns)
-			}
-		}
+		w.addAll(in, m.scope(in, in.total))
 		w.add("netns", "", in.place.ns)
+		for _, c := range m.k.contributors[in.cause.ID] {
+			with := in.as(c)
+			w.addAll(with, m.scope(with, in.total))
+		}
+	}
+	for _, c := range m.k.conclusions {
+		if len(c.requests) == 0 {
+			continue
+		}
+		for _, p := range m.placesFor(c) {
+			in := &instance{cause: c, place: p}
+			w.addAll(in, m.scope(in, 0))
+		}
 	}
 	for _, inode := range inodes(o) {
 		w.add("owner", strconv.FormatUint(inode.inode, 10), inode.ns)
@@ -99,6 +106,19 @@ func (t *template) request(env any) (string, bool) {
 type wishes struct {
 	list []record.FactRequest
 	seen map[record.FactRequest]bool
+}
+
+// addAll adds the requests of a cause, where they are worth it.
+func (w *wishes) addAll(in *instance, s *scope) {
+	if !worthwhile(in.cause, s) {
+		return
+	}
+	for _, t := range in.cause.requests {
+		if text, ok := t.request(s); ok {
+			kind, arg := splitRequest(text)
+			w.add(kind, arg, in.place.ns)
+		}
+	}
 }
 
 func (w *wishes) add(kind, arg string, ns record.NetNS) {

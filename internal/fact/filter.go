@@ -43,7 +43,11 @@ func readFilters(q *query) error {
 			}
 			shown := min(len(list), maxFilters)
 			for _, f := range list[:shown] {
-				q.add(fmt.Sprintf("%s %d %s", place.direction, f.pref, f.kind), f.kind, f.fields(place.direction))
+				given := f.fields(place.direction)
+				if err := f.addActions(given); err != nil {
+					return fmt.Errorf("filter of %s: %w", q.arg, err)
+				}
+				q.add(fmt.Sprintf("%s %d %s", place.direction, f.pref, f.kind), f.kind, given)
 			}
 			q.left(len(list)-shown, "filters of "+place.name)
 		}
@@ -108,6 +112,8 @@ type filter struct {
 	prog   string
 	id     uint32
 	direct bool
+	// actions are what it does with the packets that it matches.
+	actions []action
 	// real is false for what only heads a list of filters.
 	real bool
 }
@@ -145,6 +151,9 @@ func parseFilter(b []byte) (filter, error) {
 	})
 	if f.kind == "u32" && f.handle&0xfff == 0 {
 		f.real = false
+	}
+	if err == nil {
+		f.actions, err = parseFilterActions(f.kind, options)
 	}
 	if err != nil || f.kind != "bpf" {
 		return f, err

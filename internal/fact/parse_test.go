@@ -2,6 +2,7 @@ package fact
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -176,7 +177,7 @@ func TestParseFilter(t *testing.T) {
 		{filterMessage("u32", 0x80000000, message{}.Attr(4, num(1))), filter{kind: "u32", handle: 0x80000000, pref: 10}},
 		{filterMessage("u32", 0x80000800, message{}), filter{kind: "u32", handle: 0x80000800, pref: 10, real: true}},
 	} {
-		if got, err := parseFilter(tt.m); err != nil || got != tt.want {
+		if got, err := parseFilter(tt.m); err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%+v, %v; want %+v", got, err, tt.want)
 		}
 	}
@@ -383,6 +384,8 @@ var parsers = []struct {
 	{[]message{neighMessage(2)}, func(b []byte) error { _, err := parseNeigh(b); return err }},
 	{[]message{qdiscMessage("fq", message{}.Attr(1, num(9)), nil), qdiscMessage("sfq", make([]byte, 20), nil)}, func(b []byte) error { _, err := parseQdisc(b); return err }},
 	{[]message{filterMessage("bpf", 1, message{}.Text(7, "x").Attr(11, num(1)))}, func(b []byte) error { _, err := parseFilter(b); return err }},
+	{[]message{vlanMessage([2]uint16{6, 1}, [2]uint16{8, 5}, [2]uint16{16, 8})}, func(b []byte) error { _, _, err := parseVLANs(b); return err }},
+	{[]message{filterMessage("u32", 0x800, message{}.Attr(7, message{}.Attr(1, mirredMessage(1, 6, 20))))}, func(b []byte) error { _, err := parseFilter(b); return err }},
 	{[]message{diagMessage(2, 9), diagMessage(10, 4)}, func(b []byte) error { _, err := parseDiag(b); return err }},
 	{[]message{ruleMessage("in", immediate(kernelnet.NfDrop, ""), vmap("m"), immediate(unix.NFT_JUMP, "sub"))}, func(b []byte) error { _, _, err := parseRule(b); return err }},
 	{[]message{elements(verdict(0, ""), verdict(-3, "x"))}, func(b []byte) error { return parseElements(b, kernelnet.NftID{}, &verdicts{}) }},

@@ -137,6 +137,9 @@ func readUDP(q *query) error {
 	}
 	q.list(list, func(s *socket) {
 		f := s.fields()
+		if s.peer.Port() != 0 { // it is connected
+			f["peer_addr"], f["peer_port"] = s.peer.Addr().String(), decimal(s.peer.Port())
+		}
 		f["wmem"] = decimal(s.sendQ)
 		if s.hasDrops {
 			f["drops"] = decimal(s.drops)

@@ -237,6 +237,7 @@ func TestNothingIsLoaded(t *testing.T) {
 		args := map[string]string{
 			"link": "lo", "qdiscs": "lo", "classes": "lo", "tc-filters": "lo", "neigh": "127.0.0.1 lo", "route": "127.0.0.1", "sysctl": "net/ipv4/ip_forward",
 			"cgroup": decimal(os.Getpid()), "ethtool": "lo", "irqs": "lo", "rps": "lo", "sockets": "tcp",
+			"bridge-ports": "lo", "bridge-fdb": "02:00:00:00:00:01 lo",
 		}
 		before := modules(t)
 		for _, kind := range Kinds() {

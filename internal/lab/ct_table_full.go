@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -184,45 +185,46 @@ func tuple(kind int, src, dst []byte, sport, dport uint16) *nl.RtAttr {
 
 // conntrackDrops counts the packets that connection tracking dropped, in an
 // open /proc/net/stat/nf_conntrack.
-func conntrackDrops(f io.ReaderAt) counter {
+func conntrackDrops(f io.ReaderAt) counter { return conntrackColumn(f, "drop") }
+
+// conntrackColumn is a column of an open /proc/net/stat/nf_conntrack.
+func conntrackColumn(f io.ReaderAt, name string) counter {
 	return func() (uint64, error) {
 		// A line of 17 numbers for each CPU.
 		text, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
 		if err != nil {
-			return 0, fmt.Errorf("read nf_conntrack.drop: %w", err)
+			return 0, fmt.Errorf("read nf_conntrack.%s: %w", name, err)
 		}
-		return parseConntrackDrops(text)
+		return parseConntrack(text, name)
 	}
 }
 
-// parseConntrackDrops adds up the column "drop": names in the first line, and
-// hexadecimal numbers in one line for each CPU.
-func parseConntrackDrops(text []byte) (sum uint64, err error) {
+// parseConntrackDrops adds up the column "drop".
+func parseConntrackDrops(text []byte) (sum uint64, err error) { return parseConntrack(text, "drop") }
+
+// parseConntrack adds up a column: names in the first line, and hexadecimal
+// numbers in one line for each CPU.
+func parseConntrack(text []byte, name string) (sum uint64, err error) {
 	column := -1
 	for line := range bytes.Lines(text) {
 		fields := strings.Fields(string(line))
 		if column < 0 {
-			for i, name := range fields {
-				if name == "drop" {
-					column = i
-				}
-			}
-			if column < 0 {
-				return 0, fmt.Errorf("counter nf_conntrack.drop: %w", errNoCounter)
+			if column = slices.Index(fields, name); column < 0 {
+				return 0, fmt.Errorf("counter nf_conntrack.%s: %w", name, errNoCounter)
 			}
 			continue
 		}
 		if len(fields) <= column {
-			return 0, fmt.Errorf("counter nf_conntrack.drop: a line of %d values", len(fields))
+			return 0, fmt.Errorf("counter nf_conntrack.%s: a line of %d values", name, len(fields))
 		}
 		v, err := strconv.ParseUint(fields[column], 16, 64)
 		if err != nil {
-			return 0, fmt.Errorf("counter nf_conntrack.drop: %w", err)
+			return 0, fmt.Errorf("counter nf_conntrack.%s: %w", name, err)
 		}
 		sum += v
 	}
 	if column < 0 {
-		return 0, fmt.Errorf("counter nf_conntrack.drop: %w", errNoCounter)
+		return 0, fmt.Errorf("counter nf_conntrack.%s: %w", name, errNoCounter)
 	}
 	return sum, nil
 }

@@ -33,6 +33,23 @@ type Expectation struct {
 	Events string `yaml:"events"`
 	// Forbidden are ids of causes that look alike and must not be found.
 	Forbidden []string `yaml:"forbidden"`
+	// Contributors are ids of what makes the loss worse and must be attached to
+	// the finding.
+	Contributors []string `yaml:"contributors"`
+	// Remedy says how the loss is cured: RemedyCommand, RemedyRepair or
+	// RemedyNone. RemedyWhy says why there is none, or why no command cures it.
+	Remedy    string `yaml:"remedy"`
+	RemedyWhy string `yaml:"remedy_why"`
+	// Steps say how the loss comes about, a sentence each, for somebody who
+	// sees it for the first time. The scenario's title is said before.
+	Steps []string `yaml:"steps"`
+	// Least is the fewest packets that tell this cause from what looks like it;
+	// 0 is one.
+	Least int `yaml:"least"`
+	// MachineOnly is why the scenario may only run in a machine that is thrown
+	// away: it changes a setting of the whole host, or the host here has not
+	// what it needs. Empty: it may run on any host.
+	MachineOnly string `yaml:"machine_only"`
 	// NotOn are the kernels, as "5.10", on which the scenario cannot work, and
 	// Why is the reason.
 	NotOn []string `yaml:"not_on"`
@@ -43,6 +60,18 @@ type Expectation struct {
 const (
 	EventsNone = "none"
 	EventsSome = "some"
+)
+
+// Values of Expectation.Remedy.
+const (
+	// RemedyCommand: the first complete command of the finding's remedies is
+	// run as it is printed, and at least 99 % of the loss is gone.
+	RemedyCommand = "command"
+	// RemedyRepair: no setting cures it. The scenario does itself what the
+	// remedy tells a person to do.
+	RemedyRepair = "repair"
+	// RemedyNone: there is nothing to do or to check, for the reason given.
+	RemedyNone = "none"
 )
 
 //go:embed expected/*.yaml
@@ -99,6 +128,16 @@ func (e Expectation) check() error {
 		return errors.New("empty symbol or reason")
 	case slices.Contains(e.Forbidden, "") || slices.Contains(e.Forbidden, e.Cause):
 		return errors.New("forbidden: an empty id, or the cause itself")
+	case e.Remedy != RemedyCommand && e.Remedy != RemedyRepair && e.Remedy != RemedyNone:
+		return fmt.Errorf("remedy %q: want %s, %s or %s", e.Remedy, RemedyCommand, RemedyRepair, RemedyNone)
+	case e.Remedy == RemedyNone && e.RemedyWhy == "":
+		return errors.New("remedy none: remedy_why must say why")
+	case e.Least < 0:
+		return fmt.Errorf("least %d: below 0", e.Least)
+	case slices.Contains(e.Contributors, ""):
+		return errors.New("contributors: an empty id")
+	case slices.Contains(e.Steps, ""):
+		return errors.New("steps: an empty one")
 	case (len(e.NotOn) == 0) != (e.Why == ""):
 		return errors.New("not_on and why go together")
 	}

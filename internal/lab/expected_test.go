@@ -17,6 +17,8 @@ events: some
 forbidden: [y]
 not_on: ["5.10"]
 why: it lacks z
+remedy: none
+remedy_why: nothing is wrong
 `
 
 func TestParseExpectation(t *testing.T) {
@@ -43,6 +45,12 @@ func TestParseExpectation(t *testing.T) {
 		{"forbids nothing", "[y]", "['']", "empty id"},
 		{"no reason to exclude", "why: it lacks z\n", "", "go together"},
 		{"reason without kernel", "not_on: [\"5.10\"]\n", "", "go together"},
+		{"no remedy", "remedy: none\n", "", `remedy ""`},
+		{"remedy", "remedy: none", "remedy: pray", `remedy "pray"`},
+		{"no reason for no remedy", "remedy_why: nothing is wrong\n", "", "must say why"},
+		{"contributor", "events: some", "contributors: ['']\nevents: some", "an empty id"},
+		{"least", "events: some", "least: -1\nevents: some", "below 0"},
+		{"empty step", "events: some", "steps: ['']\nevents: some", "an empty one"},
 		{"kernel", `"5.10"`, "before 6", `not_on "before 6"`},
 	} {
 		text := strings.Replace(goodExpectation, c.old, c.new, 1)
@@ -55,7 +63,7 @@ func TestParseExpectation(t *testing.T) {
 
 // A loss without events has neither reasons nor symbols.
 func TestSilentExpectation(t *testing.T) {
-	text := "cause: x\nclass: fault\nstation: ip\ndirection: rx\nevents: "
+	text := "cause: x\nclass: fault\nstation: ip\ndirection: rx\nremedy: repair\nevents: "
 	e, err := parseExpectation([]byte(text + "none\n"))
 	if err != nil || !e.Silent() {
 		t.Errorf("%+v, %v", e, err)

@@ -23,6 +23,8 @@ func buildFragTimeout(t *topology) (*rig, error) {
 		return nil, err
 	}
 	p := firstFragment(r)
+	// What is between takes a datagram as a whole.
+	r.repair = r.receiveAndSend(t, t.host, newPacket(r.flow))
 	r.emit = func() error {
 		p.ip.Id++
 		frame, err := p.bytes()

@@ -137,7 +137,7 @@ func (r *rig) connectTCP(src, dst netip.Addr) {
 		if err != nil {
 			return err
 		}
-		return errors.Join(refused(fd, r.flow.Src, r.flow.Dst), unix.Close(fd))
+		return errors.Join(refused(fd, r.flow.Src, r.flow.Dst), abort(fd), unix.Close(fd))
 	}
 }
 
@@ -148,7 +148,7 @@ func refused(fd int, src, dst netip.AddrPort) error {
 	case errors.Is(err, unix.ECONNREFUSED):
 		return nil
 	case err == nil:
-		return fmt.Errorf("connect to %s: it was not refused", dst)
+		return fmt.Errorf("connect to %s: it was not refused: %w", dst, errNotLost)
 	}
 	return fmt.Errorf("connect to %s: %w", dst, err)
 }

@@ -32,5 +32,6 @@ func buildBlackhole(t *topology) (*rig, error) {
 	if err := r.sendPacket(t, newPacket(r.flow)); err != nil {
 		return nil, err
 	}
+	r.repair = t.wayElsewhere
 	return r, r.countVanished(t)
 }

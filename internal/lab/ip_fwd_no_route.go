@@ -14,6 +14,7 @@ func ipFwdNoRoute() Scenario {
 			if err := r.sendPacket(t, newPacket(r.flow)); err != nil {
 				return nil, err
 			}
+			r.repair = t.wayElsewhere
 			return r, r.countIn(t, "netstat", "IpExt", "InNoRoutes", "IpExtInNoRoutes")
 		},
 	}

@@ -13,6 +13,7 @@ func ipMartianDest() Scenario {
 			if err := r.sendPacket(t, newPacket(r.flow)); err != nil {
 				return nil, err
 			}
+			r.repair = r.receiveAndSend(t, t.host, newPacket(flow(protoUDP, peerNet.Addr(), hostNet.Addr())))
 			return r, r.countVanished(t)
 		},
 	}

@@ -16,6 +16,7 @@ func ipTTL() Scenario {
 			if err := r.sendPacket(t, p); err != nil {
 				return nil, err
 			}
+			r.repair = r.receiveAndSend(t, t.far, newPacket(r.flow))
 			return r, r.countIn(t, "snmp", "Ip", "InHdrErrors", "IpInHdrErrors")
 		},
 	}

@@ -12,6 +12,7 @@ func ipUnknownProto() Scenario {
 			if err := r.sendPacket(t, newPacket(r.flow)); err != nil {
 				return nil, err
 			}
+			r.repair = r.receiveAndSend(t, t.host, newPacket(flow(protoUDP, peerNet.Addr(), hostNet.Addr())))
 			return r, r.countIn(t, "snmp", "Ip", "InUnknownProtos", "IpInUnknownProtos")
 		},
 	}

@@ -19,6 +19,7 @@ func buildOtherHost(t *topology) (*rig, error) {
 	if err := r.sendPacket(t, p); err != nil {
 		return nil, err
 	}
+	r.repair = r.receiveAndSend(t, t.host, newPacket(r.flow))
 	return r, r.countBeforeIP(t)
 }
 

@@ -29,6 +29,20 @@
 //     and attached programs go away with their namespace.
 //   - A loss for which the kernel raises no event has Silent set, and says
 //     events: none in its expectation.
+//   - After the loss comes its cure. Where the expectation says remedy:
+//     command, the first complete command of the finding is run by a shell as
+//     it is printed, and then n packets are sent again. Where it says remedy:
+//     repair, r.repair does by Go what the remedy asks a person for: it makes a
+//     listener, takes another way to build the frame (r.emit may be replaced).
+//     Where it says none, remedy_why says why. Either way r.prove sends again
+//     and returns how many are still lost; without one emit is called as
+//     before and the difference of r.lost is taken. So emit must not fail on a
+//     packet that arrives: one that expects a refusal returns errNotLost, and
+//     whoever receives must read (t.sink).
+//   - steps in the expectation tell how the loss comes about, a sentence each.
+//     least is how many packets it takes to tell the cause from what looks
+//     like it. machine_only says why it may only run in a machine that is thrown away:
+//     it changes what the whole host has, or needs what is not here.
 //
 // A send that the kernel refuses is a loss too: failing wraps such a generator.
 //
@@ -49,12 +63,14 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/whydrop/whydrop/internal/lab/cure"
 	"github.com/whydrop/whydrop/record"
 )
 
 // Scenario is a loss that the lab can reproduce.
 type Scenario struct {
-	// Name is the id of the cause that the scenario reproduces.
+	// Name is the id of the cause that the scenario reproduces; where one has
+	// several scenarios, with a word more behind it.
 	Name string
 	// Title says in a sentence what is lost and why.
 	Title string
@@ -70,20 +86,27 @@ type Scenario struct {
 // record.Stations).
 func List() []Scenario {
 	return []Scenario{
-		xdpDrop(),
-		tcIngressDrop(),
-		bridgeSTPState(),
-		nfRuleDrop(), ctTableFull(), nfqueueNoListener(),
+		xdpDrop(), xdpAborted(),
+		cpuBacklog(), cpuBacklogSqueezed(), rpsFlowLimit(), macvlanBacklog(),
+		tcIngressDrop(), tcMirredDown(), ifbShaping(),
+		bridgeSTPState(), bridgeBadSrcMAC(), bridgeIsolated(), bridgePortMTU(), bridgeVLANFilter(),
+		nfNetdevIngress(), nfRuleDrop(), bridgeNfCall(), nfRateLimit(), ctInvalid(), ctTableFull(), ctInsertFailed(), natPortExhaustion(), nfqueueNoListener(), pmtuBlackhole(), nfqueueFull(),
 		ipMartianSource(), ipMartianDest(), ipRPFilter(), ipNotLocal(),
-		ipFwdNoRoute(), ipFwdBlackhole(), ipTTL(), ipMTUDF(),
-		l2OtherHost(), vlanUnconfigured(), ipHeader(), fragTimeout(), fragMemory(), ipUnknownProto(),
-		udpCsum(), udpNoPort(), tcpCsum(), tcpNoListener(), icmpBad(), icmpEchoIgnored(),
-		udpRcvBuf(), udpSockFilter(), tcpAcceptQueue(), tcpSynQueue(),
-		outNoRoute(),
-		nfOutputDrop(),
-		neighFailed(), neighQueueFull(),
-		tcEgressDrop(), qdiscFIFOLimit(), qdiscShaper(),
-		vethPeerMTU(), tunFullRing(),
+		ipFwdNoRoute(), ipFwdBlackhole(), ipTTL(), ipMTUDF(), ipSourceRoute(),
+		l2OtherHost(), l2UnicastInMulticast(), vlanUnconfigured(), ipHeader(), fragTimeout(), fragMemory(), ipUnknownProto(), xfrmInPolicy(), xfrmInClear(),
+		ipv6Disabled(), ipv6ExtHdr(), ipv6NDiscInvalid(), fragOverlap(), mcastNotMember(), arpFlux(),
+		tunnelNoReceiver(),
+		udpCsum(), udpNoPort(), mcastNoSocket(), tcpCsum(), tcpNoListener(), tcpAuth(), tcpMinTTL(), tcpBeyondWindow(), tcpPAWS(), tcpChallenge(), tcpTimeWaitOverflow(), icmpBad(), icmpEchoIgnored(), udpReplySource(),
+		udpRcvBuf(), udpMem(), udpSockFilter(), lsmHook(), tcpAcceptQueue(), tcpSynQueue(), tcpRcvBufPrune(), tcpZeroWindow(), tcpMem(), tcpFastOpen(),
+		udpSndBufAgain(), udpSndBufNoBufs(), icmpRateLimit(), udpMsgSize(),
+		tcpOrphans(), outNoRoute(), outSpecialRoute(),
+		cgroupBPF(),
+		nfOutputDrop(), nfNetdevEgress(),
+		neighFailed(), neighQueueFull(), neighTableOverflow(),
+		tcEgressDrop(), qdiscFIFOLimit(), qdiscFQFlowLimit(), qdiscFQOther(), qdiscShaper(), qdiscAQM(), qdiscNetem(), tcpLocalQueue(),
+		vethPeerMTU(), tunFullRing(), tunNoReader(), nicCarrier(),
+		vxlanVNIMissing(), vxlanHeader(), tunnelECN(), vxlanNoFDB(), tunnelMTU(), xfrmOut(), xfrmOutBlock(),
+		packetSocketFull(), netlinkOverrun(), unixDgram(),
 	}
 }
 
@@ -112,9 +135,12 @@ type Setup struct {
 	// they have none in common.
 	Flow record.Flow
 
-	mu  sync.Mutex
-	top *topology // nil once closed
-	rig *rig
+	mu   sync.Mutex
+	top  *topology // nil once closed
+	rig  *rig
+	held int // the process of Hold, or 0
+	// received says that there is a receiver wherever there was none.
+	received bool
 }
 
 // Prepare makes the namespaces, devices, sockets and rules of the scenario. It
@@ -122,24 +148,38 @@ type Setup struct {
 // kernel may load modules for it: veth, and what the scenario is about, such
 // as nf_tables, sch_ingress, cls_bpf, sch_tbf, tun or bridge.
 func (s Scenario) Prepare(ctx context.Context) (*Setup, error) {
+	setups, err := PrepareTogether(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return setups[0], nil
+}
+
+// PrepareTogether prepares several scenarios in one host, which then loses
+// packets for several reasons. They must not get in each other's way: what one
+// counts the others must not lose, and what one takes (a port, a device) the
+// others must leave. Closing one of the setups closes all.
+func PrepareTogether(ctx context.Context, scenarios ...Scenario) ([]*Setup, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", s.Name, err)
+		return nil, fmt.Errorf("prepare scenarios: %w", err)
 	}
 	top, err := newTopology()
 	if err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", s.Name, err)
+		return nil, fmt.Errorf("prepare scenarios: %w", err)
 	}
-	rig, err := s.build(top)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare %s: %w", s.Name, err), top.close())
+	var setups []*Setup
+	for _, s := range scenarios {
+		rig, err := s.build(top)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("prepare %s: %w", s.Name, err), top.close())
+		}
+		setups = append(setups, newSetup(top, rig))
 	}
-	return &Setup{
-		NetNS:  top.host.Inode(),
-		Device: rig.device,
-		Flow:   rig.flow,
-		top:    top,
-		rig:    rig,
-	}, nil
+	return setups, nil
+}
+
+func newSetup(top *topology, r *rig) *Setup {
+	return &Setup{NetNS: top.host.Inode(), Device: r.device, Flow: r.flow, top: top, rig: r}
 }
 
 // Truth is what is known about a provoked loss without observing drops.
@@ -174,6 +214,69 @@ func (s *Setup) Provoke(ctx context.Context, n int) (Truth, error) {
 		return truth, fmt.Errorf("provoke %d drops: %w", n, err)
 	}
 	return truth, nil
+}
+
+// Hold starts a process that does nothing in the namespace NetNS, and returns
+// its PID: /proc/PID/ns/net leads into the namespace for as long as the Setup
+// is open, also for whydrop's own look at it. Close ends it, and so does the
+// end of this program, whatever ends it. It may be called again.
+func (s *Setup) Hold() (pid int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.top == nil:
+		return 0, errors.New("hold namespace: the scenario is closed")
+	case s.held != 0:
+		return s.held, nil
+	}
+	h, err := cure.Hold(s.top.host.Do)
+	if err != nil {
+		return 0, err
+	}
+	s.top.onClose(h.Close)
+	s.held = h.PID()
+	return s.held, nil
+}
+
+// Repair does what the remedy asks a person to do, where no command cures the
+// loss (RemedyRepair).
+func (s *Setup) Repair() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.top == nil:
+		return errors.New("repair: the scenario is closed")
+	case s.rig.repair == nil:
+		return errors.New("repair: the scenario has no repair of its own")
+	}
+	if err := s.rig.repair(); err != nil {
+		return fmt.Errorf("repair: %w", err)
+	}
+	return nil
+}
+
+// Prove sends n packets again, after the cure, and returns how many of them
+// the kernel still lost, by its own counter.
+func (s *Setup) Prove(ctx context.Context, n int) (lost uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.top == nil:
+		return 0, errors.New("prove the cure: the scenario is closed")
+	case n < 1:
+		return 0, fmt.Errorf("prove the cure with %d packets: at least 1 is needed", n)
+	}
+	prove := s.rig.prove
+	if prove == nil {
+		prove = s.rig.proveEmit
+		if err := s.receive(); err != nil {
+			return 0, fmt.Errorf("prove the cure: %w", err)
+		}
+	}
+	if lost, err = prove(ctx, uint64(n)); err != nil {
+		return lost, fmt.Errorf("prove the cure with %d packets: %w", n, err)
+	}
+	return lost, nil
 }
 
 // Close removes everything that Prepare made. It may be called again.

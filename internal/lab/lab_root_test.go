@@ -57,6 +57,9 @@ func needKernel(t *testing.T, s Scenario) {
 	if kernel := kernelRelease(t); !e.WorksOn(kernel) {
 		t.Skipf("not on %s: %s", kernel, e.Why)
 	}
+	if e.MachineOnly != "" && !testkit.InMachine() {
+		t.Skipf("only in a virtual machine: %s", e.MachineOnly)
+	}
 }
 
 func kernelRelease(t *testing.T) string {
@@ -86,6 +89,7 @@ func testScenario(t *testing.T, s Scenario) ([]unix.FileHandle, error) {
 	provoke(t, setup, 1)
 	refuses(t, setup)
 	provoke(t, setup, 50)
+	repairs(t, s, setup)
 	for range 2 {
 		if err := setup.Close(); err != nil {
 			t.Errorf("close: %v", err)
@@ -94,7 +98,34 @@ func testScenario(t *testing.T, s Scenario) ([]unix.FileHandle, error) {
 	if _, err := setup.Provoke(t.Context(), 1); err == nil {
 		t.Error("provoke after close gave no error")
 	}
+	if _, err := setup.Prove(t.Context(), 1); err == nil || setup.Repair() == nil {
+		t.Error("repair or prove after close gave no error")
+	}
 	return handles, handlesErr
+}
+
+// repairs looks whether what the scenario itself does ends the loss. A remedy
+// that is a command is tried where whydrop has found it (internal/cli).
+func repairs(t *testing.T, s Scenario, setup *Setup) {
+	t.Helper()
+	want, err := Expected(s.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want.Remedy != RemedyRepair {
+		if err := setup.Repair(); err == nil {
+			t.Errorf("remedy %s, and yet there is a repair", want.Remedy)
+		}
+		return
+	}
+	if err := setup.Repair(); err != nil {
+		t.Error(err)
+		return
+	}
+	const again = 100
+	if lost, err := setup.Prove(t.Context(), again); err != nil || lost > again/100 {
+		t.Errorf("after the repair %d of %d are still lost: %v", lost, again, err)
+	}
 }
 
 func provoke(t *testing.T, setup *Setup, n int) {
@@ -259,7 +290,15 @@ func TestKilled(t *testing.T) {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	lines := bufio.NewScanner(out)
+	var held []int // the processes that hold the child's namespaces
 	for lines.Scan() && lines.Text() != "busy" {
+		var pid int
+		if _, err := fmt.Sscanf(lines.Text(), "held by %d", &pid); err == nil {
+			held = append(held, pid)
+		}
+	}
+	if len(held) != len(childScenarios(t)) {
+		t.Errorf("held by %d", held)
 	}
 	paths := foreignNamespaces(t, cmd.Process.Pid)
 	if len(paths) < 2*len(childScenarios(t)) {
@@ -273,6 +312,12 @@ func TestKilled(t *testing.T) {
 		t.Fatal("the child ended by itself")
 	}
 	check()
+	for _, pid := range held {
+		eventually(t, fmt.Sprintf("process %d gone", pid), func() bool {
+			_, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
+			return errors.Is(err, os.ErrNotExist)
+		})
+	}
 	waitGone(t, handles, handlesErr)
 }
 
@@ -287,6 +332,11 @@ func labChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		pid, err := setup.Hold()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("held by", pid)
 		started.Add(1)
 		all.Go(func() {
 			_, err := setup.Provoke(ctx, 100)

@@ -1,6 +1,11 @@
 package lab
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/whydrop/whydrop/internal/lab/netlab"
+)
 
 // neighFailed has the host send to a neighbour that does not exist.
 func neighFailed() Scenario {
@@ -37,6 +42,12 @@ func buildNeighFailed(t *topology) (*rig, error) {
 	r.calm = true
 	if err := r.sendUDP(t, t.host, hostNet.Addr(), absent); err != nil {
 		return nil, err
+	}
+	r.repair = func() error { // the neighbour is there
+		if err := t.peer.AddAddr(peerDevice, netip.PrefixFrom(absent, 32)); err != nil {
+			return err
+		}
+		return errors.Join(t.permanent(absent, netlab.MAC(peerNet.Addr())), t.receive(t.peer)())
 	}
 	return r, r.countIn(t, "snmp", "Icmp", "OutDestUnreachs", "IcmpOutDestUnreachs")
 }

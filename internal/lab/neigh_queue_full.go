@@ -59,6 +59,7 @@ func buildNeighQueue(t *topology) (*rig, error) {
 		return nil, err
 	}
 	t.onClose(s.close)
+	r.prove = r.proveIntroduced(t, arrived)
 	waits := false
 	r.arm = func(ctx context.Context) (sent uint64, err error) {
 		sent, err = r.send(ctx, 1, r.emit, r.lost)
@@ -70,7 +71,11 @@ func buildNeighQueue(t *topology) (*rig, error) {
 			return 0, nil
 		}
 		waits = false
-		err := t.introduce(shy, arrived, r.patience)
+		before, err := arrived()
+		if err != nil {
+			return 0, err
+		}
+		err = t.introduce(shy, arrived, before+1, r.patience)
 		read, derr := s.drain()
 		return read, errors.Join(err, derr)
 	}
@@ -92,19 +97,21 @@ func (r *rig) countLink(t *topology) (arrived counter, err error) {
 	return arrived, nil
 }
 
-// introduce tells the host of a neighbour, which lets go the packet that waits
-// for that, and makes the host forget it again.
-func (t *topology) introduce(addr netip.Addr, arrived counter, patience time.Duration) error {
-	before, err := arrived()
-	if err != nil {
-		return err
-	}
+// introduce tells the host of a neighbour, which lets go what waits for that,
+// and makes the host forget it again. It returns when want packets in all have
+// arrived.
+func (t *topology) introduce(addr netip.Addr, arrived counter, want uint64, patience time.Duration) error {
 	if err := t.permanent(addr, netlab.MAC(peerNet.Addr())); err != nil {
 		return err
 	}
-	if err := await(arrived, before+1, patience); err != nil {
+	if err := await(arrived, want, patience); err != nil {
 		return err
 	}
+	return t.forgetNeighbour(addr)
+}
+
+// forgetNeighbour makes the host forget a neighbour.
+func (t *topology) forgetNeighbour(addr netip.Addr) error {
 	link, err := t.host.Link(hostDevice)
 	if err != nil {
 		return err

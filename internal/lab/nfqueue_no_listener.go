@@ -24,6 +24,10 @@ func buildQueueNoListener(t *topology) (*rig, error) {
 	if err := r.sendUDP(t, t.peer, peerNet.Addr(), hostNet.Addr()); err != nil {
 		return nil, err
 	}
+	arrived, err := t.sink(t.host, dstPort)
+	if err != nil {
+		return nil, err
+	}
 	chain, err := t.nftChain("input", nftables.ChainHookInput)
 	if err != nil {
 		return nil, err
@@ -32,5 +36,14 @@ func buildQueueNoListener(t *topology) (*rig, error) {
 	// has the expression of nftables that does the same.
 	info := xt.Unknown(binary.NativeEndian.AppendUint16(nil, queue))
 	info = append(info, make([]byte, 6)...)
+	r.repair = func() error { // the program is started
+		q, err := t.bindQueue(queue)
+		if err != nil {
+			return err
+		}
+		return t.serve(q)
+	}
+	// The rule counts what the program lets pass, too.
+	r.prove = r.proveArrived(arrived)
 	return r, r.countRule(chain, &expr.Target{Name: "NFQUEUE", Info: &info})
 }

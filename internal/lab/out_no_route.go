@@ -24,10 +24,12 @@ func buildOutNoRoute(t *topology) (*rig, error) {
 		return nil, err
 	}
 	r.emit = failing(r.emit, unix.ENETUNREACH)
+	r.repair = t.wayElsewhere
 	return r, r.countIn(t, "snmp", "Ip", "OutNoRoutes", "IpOutNoRoutes")
 }
 
-// failing is a generator whose every call fails in that way.
+// failing is a generator whose every call fails in that way; one that does not
+// is errNotLost.
 func failing(emit func() error, want unix.Errno) func() error {
 	return func() error {
 		err := emit()
@@ -35,7 +37,7 @@ func failing(emit func() error, want unix.Errno) func() error {
 		case errors.Is(err, want):
 			return nil
 		case err == nil:
-			return fmt.Errorf("send: it did not fail with %w", want)
+			return fmt.Errorf("send: it did not fail with %w: %w", want, errNotLost)
 		}
 		return err
 	}

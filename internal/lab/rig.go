@@ -36,6 +36,9 @@ type rig struct {
 	// namespace from.
 	emit     func() error
 	patience time.Duration // with one batch
+	// burst, where it is set, sends in place of emit: so many that will be lost,
+	// together with others that are not, and returns how many all are.
+	burst func(ctx context.Context, lost uint64) (sent uint64, err error)
 	// taken counts the packets that the kernel has taken to lose them later.
 	// It is nil where it loses them at once.
 	taken counter
@@ -52,6 +55,47 @@ type rig struct {
 	// many packets were sent, and read by the receiver.
 	arm    func(context.Context) (sent uint64, err error)
 	disarm func() (read uint64, err error)
+
+	// repair does what the remedy tells a person to do where no command cures
+	// the loss: it starts the listener, stops the wrong sender. nil where the
+	// expectation does not say remedy: repair. It is called once.
+	repair func() error
+	// prove sends n packets again after the cure and counts those that the
+	// kernel still loses. nil: emit and lost as they are (rig.proveEmit).
+	prove func(ctx context.Context, n uint64) (lost uint64, err error)
+}
+
+// errNotLost is what a generator returns that found a packet not lost: what is
+// wrong while a loss is provoked, and right after its cure.
+var errNotLost = errors.New("the packet was not lost")
+
+// proveEmit is the default of rig.prove: it calls emit n times, settles, and
+// returns by how much the kernel's counter of the loss has grown. It does not
+// wait for that counter after each batch, as it should not grow.
+func (r *rig) proveEmit(ctx context.Context, n uint64) (lost uint64, err error) {
+	before, err := r.lost()
+	if err != nil {
+		return 0, err
+	}
+	for sent := uint64(0); sent < n; {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		err := r.from.Do(func() error {
+			for range min(batch, n-sent) {
+				if err := r.emit(); err != nil && !errors.Is(err, errNotLost) {
+					return err
+				}
+				sent++
+			}
+			return nil
+		})
+		if err = errors.Join(err, r.settle()); err != nil {
+			return 0, err
+		}
+	}
+	after, err := r.lost()
+	return after - before, err
 }
 
 // counter reads a number of the kernel that only grows.
@@ -120,6 +164,9 @@ func (r *rig) run(ctx context.Context, n uint64) (sent uint64, err error) {
 
 // lose sends n packets and returns when all that were sent are lost.
 func (r *rig) lose(ctx context.Context, n uint64) (sent uint64, err error) {
+	if r.burst != nil {
+		return r.burst(ctx, n)
+	}
 	if r.taken == nil {
 		return r.send(ctx, n, r.emit, r.lost)
 	}
@@ -241,5 +288,6 @@ func damaged(t *topology, proto uint8, at int, bit byte, file, table string) (*r
 	if err := r.sendFrame(t, frame); err != nil {
 		return nil, err
 	}
+	r.repair = r.receiveAndSend(t, t.host, newPacket(r.flow))
 	return r, r.countIn(t, file, table, "InCsumErrors", table+"InCsumErrors")
 }

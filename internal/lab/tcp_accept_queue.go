@@ -45,6 +45,12 @@ func buildAcceptQueue(t *topology) (*rig, error) {
 	if err := r.sendPacket(t, newPacket(r.flow)); err != nil {
 		return nil, err
 	}
+	r.repair = func() error { // the application asks for a longer queue, and accepts
+		if err := unix.Listen(listener, 128); err != nil {
+			return fmt.Errorf("listen with a longer queue: %w", err)
+		}
+		return t.acceptAll(listener)
+	}
 	return r, r.countIn(t, "netstat", "TcpExt", "ListenOverflows", "TcpExtListenOverflows")
 }
 

@@ -10,6 +10,7 @@ func udpNoPort() Scenario {
 			if err := r.sendUDP(t, t.peer, peerNet.Addr(), hostNet.Addr()); err != nil {
 				return nil, err
 			}
+			r.repair = t.receive(t.host)
 			return r, r.countIn(t, "snmp", "Udp", "NoPorts", "UdpNoPorts")
 		},
 	}

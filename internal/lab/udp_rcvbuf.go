@@ -66,6 +66,12 @@ func buildRcvBuf(t *topology) (*rig, error) {
 		return sent, errors.Join(err, s.setBuffer(smallRcvBuf))
 	}
 	r.disarm = s.drain
+	r.repair = func() error { // the application asks for more, and reads
+		if err := s.setBuffer(sinkBuffer); err != nil {
+			return err
+		}
+		return t.read(s)
+	}
 	return r, nil
 }
 

@@ -31,5 +31,11 @@ func buildSockFilter(t *topology) (*rig, error) {
 		return nil, fmt.Errorf("attach filter to receiver's socket: %w", err)
 	}
 	r.disarm = s.drain
+	r.repair = func() error {
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+			return fmt.Errorf("detach filter from receiver's socket: %w", err)
+		}
+		return t.read(s)
+	}
 	return r, r.countIn(t, "snmp", "Udp", "InErrors", "UdpInErrors")
 }

@@ -31,5 +31,6 @@ func buildVLAN(t *topology) (*rig, error) {
 	if err := r.sendFrame(t, frame); err != nil {
 		return nil, err
 	}
+	r.repair = r.receiveAndSend(t, t.host, newPacket(r.flow)) // the tag is taken off on its way
 	return r, r.countBeforeIP(t)
 }

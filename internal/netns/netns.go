@@ -174,6 +174,12 @@ func (n *Names) Find(s string) (uint32, error) {
 	return ino, nil
 }
 
+// OfProcess returns the inode of the namespace that a process is in. It is no name
+// that is looked for, so a namespace whose name is a number is never meant.
+func OfProcess(pid int) (uint32, error) {
+	return inode(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
+}
+
 // findGroup looks for a container, pod or unit by its name.
 func (n *Names) findGroup(s string) (uint32, error) {
 	if !strings.Contains(s, "/") {

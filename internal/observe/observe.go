@@ -149,6 +149,9 @@ func begin(at *site, found *opened, failed []record.Source) *Session {
 		h.Anchors, h.Kernel.BuildID = at.host.Anchors()
 	}
 	s.source.describe(&h.Kernel)
+	if f := at.opt.Filter; len(f.Interfaces)+len(f.Reasons)+len(f.NetNS) > 0 {
+		h.Asked = &record.Asked{Interfaces: f.Interfaces, Reasons: f.Reasons, NetNS: f.NetNS}
+	}
 	return s
 }
 

@@ -123,6 +123,22 @@ func ipv4Cases() []decodeCase {
 			want: plain(withUDP(edit(v4Layer(17, 12, 0), func(*packet.Layer) {}))),
 		},
 		{
+			name: "loose source route", hex: "48b9 0028 1234 4000 3f11 0000" + addrs4Hex + "01 83 07 04 c0000209 00 83 00 00" + udpHex, start: network, etherType: ethIPv4,
+			want: plain(withUDP(v4Layer(17, 20, packet.PartSourceRoute))),
+		},
+		{
+			name: "strict source route", hex: "47b9 0024 1234 4000 3f11 0000" + addrs4Hex + "89 07 04 c0000209 00" + udpHex, start: network, etherType: ethIPv4,
+			want: plain(withUDP(v4Layer(17, 16, packet.PartSourceRoute))),
+		},
+		{
+			name: "no source route behind the end of the options", hex: "46b9 0020 1234 4000 3f11 0000" + addrs4Hex + "00830304" + udpHex, start: network, etherType: ethIPv4,
+			want: plain(withUDP(v4Layer(17, 12, 0))),
+		},
+		{
+			name: "no source route behind a malformed option", hex: "46b9 0020 1234 4000 3f11 0000" + addrs4Hex + "94018303" + udpHex, start: network, etherType: ethIPv4,
+			want: plain(withUDP(v4Layer(17, 12, 0))),
+		},
+		{
 			name: "options cut", hex: "46b9 0020 1234 4000 3f11 0000" + addrs4Hex + "940400", start: network, etherType: ethIPv4,
 			want: plain(truncated(v4Layer(17, 12, 0))),
 		},

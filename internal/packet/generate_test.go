@@ -134,7 +134,11 @@ func (g *generator) ipv4(depth int) stack {
 	}
 	if g.one(4) {
 		for range 1 + g.r.IntN(9) {
-			ip.Options = append(ip.Options, layers.IPv4Option{OptionType: 148, OptionLength: 4, OptionData: g.bytes(2)})
+			kind := uint8(148)
+			if g.one(6) {
+				kind = 131 // a source route, cut short
+			}
+			ip.Options = append(ip.Options, layers.IPv4Option{OptionType: kind, OptionLength: 4, OptionData: g.bytes(2)})
 		}
 	}
 	return append(stack{ip}, s...)

@@ -68,7 +68,7 @@ func (c *coverage) add(h *packet.Headers) {
 func (c *coverage) check(t *testing.T) {
 	const enough = generated / 2000
 	for i := range c.parts {
-		if packet.Part(1)<<i > packet.PartEcho {
+		if packet.Part(1)<<i > packet.PartSourceRoute {
 			break
 		}
 		if c.parts[i] < enough || c.innerParts[i] < enough {

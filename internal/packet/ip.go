@@ -87,7 +87,32 @@ func (l *Layer) decodeIPv4(b []byte) ([]byte, error) {
 		l.Truncated = true
 		return nil, nil
 	}
+	if hasSourceRoute(b[ipv4MinLen:headerLen]) {
+		l.Parts |= PartSourceRoute
+	}
 	return l.decodeTransport(b[headerLen:]), nil
+}
+
+// hasSourceRoute says whether a source route is among the options of an IPv4
+// header (RFC 791, 3.1), in front of the first that is malformed.
+func hasSourceRoute(options []byte) bool {
+	const end, noOperation, loose, strict = 0, 1, 131, 137
+	for len(options) > 0 {
+		switch options[0] {
+		case end:
+			return false
+		case loose, strict:
+			return true
+		case noOperation:
+			options = options[1:]
+			continue
+		}
+		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
+			return false
+		}
+		options = options[options[1]:]
+	}
+	return false
 }
 
 // decodeIPv6 decodes an IPv6 header (RFC 8200, 3) and the extension headers

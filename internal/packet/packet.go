@@ -81,6 +81,9 @@ const (
 	PartICMP
 	// PartEcho: EchoID, EchoSeq, of ICMP and ICMPv6 echo messages.
 	PartEcho
+	// PartSourceRoute has no fields: among the options of the IPv4 header is a
+	// source route, loose or strict. Absent where the options are cut.
+	PartSourceRoute
 )
 
 // maxWireVLANs is how many tags are decoded from the frame; maxVLANs has room

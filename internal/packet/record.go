@@ -47,6 +47,7 @@ func (l *Layer) record() *record.Packet {
 		TCPSeq:    l.TCPSeq,
 		TCPAck:    l.TCPAck,
 	}
+	p.SourceRoute = l.Has(PartSourceRoute)
 	if l.Has(PartEthernet) {
 		p.SrcMAC = macString(l.SrcMAC)
 		p.DstMAC = macString(l.DstMAC)

@@ -47,6 +47,9 @@ func TestRecord(t *testing.T) {
 			SrcMAC: srcText, DstMAC: dstText, EtherType: ethIPv6, TTL: 63, DSCP: 46, Fragment: true,
 			Flow: flow(17, "[2001:db8::1]:0", "[2001:db8::2]:0"),
 		}},
+		{"source route", macsHex + "0800 47b9 0024 1234 4000 3f11 0000" + addrs4Hex + "83 07 04 c0000209 00" + udpHex, udp(record.Packet{
+			SrcMAC: srcText, DstMAC: dstText, SourceRoute: true,
+		})},
 		{"arp request", arp("0001", "06", "02aabbccdd01"), arpWant("who-has 10.0.0.2 tell 10.0.0.1")},
 		{"arp reply", arp("0002", "06", "02aabbccdd01"), arpWant("10.0.0.1 is-at 02:aa:bb:cc:dd:01")},
 		{"arp reply with addresses of 8 bytes", arp("0002", "08", "0102030405060708"), arpWant("10.0.0.1 is-at unknown")},

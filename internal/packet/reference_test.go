@@ -122,9 +122,11 @@ func refFragment(l *packet.Layer, units uint16, more bool) {
 
 func refIPv4(l *packet.Layer, b []byte) []byte {
 	var headerLen int
+	var options []byte
 	if len(b) >= 20 {
 		headerLen = int(b[0]&0xf) * 4
 		b = slices.Clone(b)
+		options = slices.Clone(b[20:max(20, min(headerLen, len(b)))])
 		for i := 20; i < min(headerLen, len(b)); i++ {
 			b[i] = 1 // options may be wrong, which gopacket does not accept
 		}
@@ -152,7 +154,28 @@ func refIPv4(l *packet.Layer, b []byte) []byte {
 	if cut {
 		return nil
 	}
+	if refSourceRoute(options) {
+		l.Parts |= packet.PartSourceRoute
+	}
 	return refTransport(l, ip.Payload)
+}
+
+// refSourceRoute looks for the options 131 and 137, one option after the other.
+func refSourceRoute(o []byte) bool {
+	for i := 0; i < len(o) && o[i] != 0; {
+		step := 1
+		if o[i] != 1 {
+			if o[i] == 131 || o[i] == 137 {
+				return true
+			}
+			if i+1 >= len(o) || o[i+1] < 2 || i+int(o[i+1]) > len(o) {
+				return false
+			}
+			step = int(o[i+1])
+		}
+		i += step
+	}
+	return false
 }
 
 func refIPv6(l *packet.Layer, b []byte) []byte {

@@ -11,14 +11,29 @@ import (
 // maxItems bounds the lines of one kind in a finding; -j has all of them.
 const maxItems = 5
 
-// writeFinding prints what happened, where and whose it was, what speaks for
-// and against it, and what to do.
-func writeFinding(b *strings.Builder, n int, f record.Finding, s Style) {
-	head := fmt.Sprintf("%d. ", n)
+// writeFinding prints behind head what happened, where and whose it was, what
+// speaks for and against it, and what to do.
+func writeFinding(b *strings.Builder, head string, f record.Finding, s Style) {
 	indent := strings.Repeat(" ", len(head))
 	b.WriteString(head + headline(f, s) + "\n")
 	wrap(b, indent, Clean(f.Title), s.width())
 
+	if f.Concerns != nil {
+		wrap(b, indent+field("concerns"), concern(*f.Concerns), s.width())
+	}
+	writeWhose(b, indent, f, s)
+	writeEvidence(b, indent, f.Evidence, s)
+	for _, r := range f.Remedy {
+		writeRemedy(b, indent, r, s)
+	}
+	writeCommands(b, indent, "verify", f.Verify)
+	writeItems(b, indent, "unchecked", f.Unchecked, s)
+	writeCommands(b, indent, "next", f.Next)
+	writeRelated(b, indent, f, s)
+}
+
+// writeWhose prints where it was and whose.
+func writeWhose(b *strings.Builder, indent string, f record.Finding, s Style) {
 	if known(f) {
 		writeItems(b, indent, "reason", f.Reasons, s)
 	}
@@ -31,13 +46,6 @@ func writeFinding(b *strings.Builder, n int, f record.Finding, s Style) {
 	}
 	writeItems(b, indent, "flow", flows, s)
 	writeItems(b, indent, "location", f.Locations, s)
-	writeEvidence(b, indent, f.Evidence, s)
-	for _, r := range f.Remedy {
-		writeRemedy(b, indent, r, s)
-	}
-	writeCommands(b, indent, "verify", f.Verify)
-	writeItems(b, indent, "unchecked", f.Unchecked, s)
-	writeCommands(b, indent, "next", f.Next)
 }
 
 // headline is a finding in one line.

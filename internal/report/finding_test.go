@@ -210,10 +210,10 @@ func TestVerdictOfEvents(t *testing.T) {
 		findings []record.Finding
 		want     string
 	}{
-		{"one", []record.Finding{events(10)}, "10 events of loss in 10 s at nic: not known."},
-		{"two", []record.Finding{events(10), events(1)}, "11 events of loss in 10 s: 10 events of loss at nic (not known), 1 event of loss at nic (not known)."},
-		{"beside packets", append(counted().Findings, events(10)), "1 packet lost in 10 s: 1 at transport (tcp-accept-overflow), 10 events of loss at nic (not known)."},
-		{"many", []record.Finding{events(4), events(3), events(2), events(1)}, "10 events of loss in 10 s: 4 events of loss at nic (not known), 3 events of loss at nic (not known), 2 events of loss at nic (not known), 1 more finding."},
+		{"one", []record.Finding{events(10)}, "act: 10 events of loss in 10 s at nic: not known."},
+		{"two", []record.Finding{events(10), events(1)}, "act: 11 events of loss in 10 s: 10 events of loss at nic (not known), 1 event of loss at nic (not known)."},
+		{"beside packets", append(counted().Findings, events(10)), "act: 1 packet lost in 10 s: 1 at transport (tcp-accept-overflow), 10 events of loss at nic (not known)."},
+		{"many", []record.Finding{events(4), events(3), events(2), events(1)}, "act: 10 events of loss in 10 s: 4 events of loss at nic (not known), 3 events of loss at nic (not known), 2 events of loss at nic (not known), 1 more finding."},
 	} {
 		d := quiet()
 		d.Findings = c.findings

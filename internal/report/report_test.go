@@ -166,7 +166,7 @@ func TestVerdictIsNeverNoLossWhenDropsHaveNoPlace(t *testing.T) {
 		d := quiet()
 		d.Accounting = a
 		first, _, _ := strings.Cut(diagnosis(t, d, report.Style{Quiet: true}), "\n")
-		if first != "1 packet dropped in 10 s, and where is not known." {
+		if first != "act: 1 packet dropped in 10 s, and where is not known." {
 			t.Errorf("%+v: %q", a, first)
 		}
 	}

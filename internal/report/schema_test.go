@@ -246,8 +246,13 @@ func fill(v reflect.Value, depth int) {
 	case reflect.Float64:
 		v.SetFloat(1.5)
 	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fill(v.Index(0), depth)
+		if v.Type().Elem() == reflect.TypeFor[record.Finding]() {
+			depth-- // a finding has findings
+		}
+		if depth >= 0 {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			fill(v.Index(0), depth)
+		}
 	case reflect.Pointer:
 		if depth > 0 {
 			v.Set(reflect.New(v.Type().Elem()))
@@ -309,6 +314,33 @@ func TestDiagnosisSchema(t *testing.T) {
 	} {
 		d := diagnose.Run(o, k, diagnose.Options{All: true})
 		real.checkJSON(t, jsonOf(t, func(b *bytes.Buffer) error { return report.JSON(b, d) }))
+	}
+	real.report(t)
+}
+
+func TestComparisonSchema(t *testing.T) {
+	root := readSchema(t, "comparison.schema.json")
+	c := newChecker(root, false)
+	c.checkJSON(t, jsonOf(t, func(b *bytes.Buffer) error { return report.JSON(b, filled[record.Comparison]()) }))
+	c.report(t)
+	if u := c.unseen(); len(u) > 0 {
+		t.Errorf("in the schema, not in Go: %v", u)
+	}
+	checkEnums(t, root)
+
+	k, err := diagnose.Load(knowledge.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iv, _ := interval()
+	before := &record.Observation{Window: iv.Window, Counts: iv.Counts, Samples: iv.Samples}
+	real := newChecker(root, true)
+	for _, after := range []*record.Observation{before, {Window: iv.Window}} {
+		changed := diagnose.Compare(before, after, k)
+		real.checkJSON(t, jsonOf(t, func(b *bytes.Buffer) error { return report.JSON(b, changed) }))
+		if len(changed.Changes) == 0 {
+			t.Error("nothing was compared")
+		}
 	}
 	real.report(t)
 }

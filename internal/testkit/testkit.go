@@ -140,3 +140,7 @@ func HidesPID1() bool {
 	}
 	return slices.ContainsFunc(aux.Members, func(m btf.Member) bool { return m.Name == "init_owned" })
 }
+
+// InMachine says whether the test runs in a virtual machine of e2e, which is
+// thrown away: it may change what the whole machine has.
+func InMachine() bool { return os.Getenv("WHYDROP_MACHINE") == "1" }

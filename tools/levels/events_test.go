@@ -107,7 +107,7 @@ func TestGoTestCounts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
 			tl := &tally{level: "toy", out: &out}
-			r := &runner{dir: dir, out: &out, t: tl}
+			r := &runner{setting: setting{dir: dir}, out: &out, t: tl}
 			if err := r.goTest(newCollector(tl, tt.byPackage), dir, append([]string{"-vet=off"}, tt.args...)...); err != nil {
 				t.Fatal(err)
 			}
@@ -142,7 +142,7 @@ func TestPackageTwice(t *testing.T) {
 func TestGoTestThatCannotBegin(t *testing.T) {
 	for _, pattern := range []string{"./...", "./x"} {
 		tl := &tally{out: &bytes.Buffer{}}
-		r := &runner{dir: t.TempDir(), out: tl.out, t: tl}
+		r := &runner{setting: setting{dir: t.TempDir()}, out: tl.out, t: tl}
 		err := r.goTest(newCollector(tl, false), r.dir, pattern)
 		if err == nil && tl.failed == 0 {
 			t.Errorf("go test %s outside of a module gave neither an error nor a failure", pattern)
@@ -156,7 +156,7 @@ func TestFind(t *testing.T) {
 		"good/x_root_test.go": "//go:build root\n\npackage good\nimport \"testing\"\nfunc TestAsRoot(t *testing.T) {}\nfunc BenchmarkAsRoot(b *testing.B) {}\n",
 		"good/y_test.go":      "package good_test\nimport \"testing\"\nfunc TestMain(m *testing.M) {}\nfunc Testify(t *testing.T) {}\nfunc ExampleX() {}\n",
 	})
-	pkgs, err := (&runner{dir: dir}).find()
+	pkgs, err := (&runner{setting: setting{dir: dir}}).find()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func FuzzBad(f *testing.F) { f.Add("x"); f.Fuzz(func(t *testing.T, s string) { i
 	})
 	var out bytes.Buffer
 	tl := &tally{out: &out}
-	r := &runner{dir: dir, fuzzTime: "100x", out: &out, t: tl}
+	r := &runner{setting: setting{dir: dir, fuzzTime: "100x"}, out: &out, t: tl}
 	if err := r.fuzz(); err != nil {
 		t.Fatal(err)
 	}

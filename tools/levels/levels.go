@@ -138,7 +138,7 @@ func (r *runner) fuzzOne(out io.Writer, pkg, name string) (*tally, error) {
 	for try := 1; ; try++ {
 		var said bytes.Buffer
 		scratch := &tally{level: r.t.level, out: &said}
-		one := &runner{dir: r.dir, out: &said, t: scratch}
+		one := &runner{setting: r.setting, out: &said, t: scratch}
 		err := one.goTest(newCollector(scratch, false), r.dir,
 			"-vet=off", "-run", "^$", "-fuzz", exactly(name), "-fuzztime", r.fuzzTime,
 			"-parallel", "1", "-timeout", "10m", pkg)
@@ -277,7 +277,7 @@ func (r *runner) vm() error {
 		return fmt.Errorf("remove events of an earlier run: %w", err)
 	}
 	dir := filepath.Join(r.dir, "e2e")
-	args := []string{"-n", "10", "go", "run", "./cmd/vmtest", "-json", events, "-compat", filepath.Join(r.dir, ".cache", "e2e", "compatibility.md")}
+	args := []string{"-n", "10", "go", "run", "./cmd/vmtest", "-full", r.full, "-json", events, "-compat", filepath.Join(r.dir, ".cache", "e2e", "compatibility.md")}
 	r.announce(dir, "nice", args...)
 	cmd := r.command(dir, "nice", args...)
 	cmd.Stdout, cmd.Stderr = r.out, r.out

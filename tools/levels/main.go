@@ -58,6 +58,7 @@ func levels() []level {
 func main() {
 	fuzzTime := flag.String("fuzztime", "5s", "how long each fuzz target runs (go test -fuzztime)")
 	dir := flag.String("dir", ".", "the repository")
+	full := flag.String("full", "all", "kernels on which the machines run everything, as for vmtest -full")
 	without := flag.String("without", "", "leave this `level` out")
 	why := flag.String("why", "no reason given", "why, for the table")
 	flag.Usage = func() {
@@ -65,7 +66,7 @@ func main() {
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	ok, err := runLevels(os.Stdout, *dir, *fuzzTime, flag.Args(), leftOut{*without, *why})
+	ok, err := runLevels(os.Stdout, setting{*dir, *fuzzTime, *full}, flag.Args(), leftOut{*without, *why})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "levels:", err)
 		os.Exit(2)
@@ -75,13 +76,20 @@ func main() {
 	}
 }
 
+// setting is what the levels need to know.
+type setting struct {
+	dir      string // the repository
+	fuzzTime string // for each target, as go test -fuzztime
+	full     string // kernels that run everything, as vmtest -full
+}
+
 // leftOut is a level that does not run, and why; a level without a name is
 // none.
 type leftOut struct{ level, why string }
 
 // runLevels runs the named levels, or all, but not the one that is left out,
 // and says whether nothing failed.
-func runLevels(out io.Writer, dir, fuzzTime string, names []string, not leftOut) (bool, error) {
+func runLevels(out io.Writer, s setting, names []string, not leftOut) (bool, error) {
 	todo, err := choose(levels(), names)
 	if err != nil {
 		return false, err
@@ -92,12 +100,11 @@ func runLevels(out io.Writer, dir, fuzzTime string, names []string, not leftOut)
 		}
 		todo = slices.DeleteFunc(todo, func(l level) bool { return l.name == not.level })
 	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return false, fmt.Errorf("repository %s: %w", dir, err)
+	if s.dir, err = filepath.Abs(s.dir); err != nil {
+		return false, fmt.Errorf("find repository: %w", err)
 	}
 	began := time.Now()
-	done := (&schedule{out: out, dir: abs, fuzzTime: fuzzTime}).run(todo)
+	done := (&schedule{out: out, setting: s}).run(todo)
 	return summarize(out, done, not, time.Since(began)), nil
 }
 

@@ -41,14 +41,14 @@ func TestLevelThatRunsNothingFails(t *testing.T) {
 	dir := t.TempDir()
 	writeFiles(t, dir, map[string]string{"go.mod": "module toy\n\ngo 1.26\n", "a.go": "package a\n"})
 	var out bytes.Buffer
-	ok, err := runLevels(&out, dir, "1x", []string{"fuzz", "vm", "bench"}, leftOut{"vm", "no machines"})
+	ok, err := runLevels(&out, setting{dir: dir, fuzzTime: "1x"}, []string{"fuzz", "vm", "bench"}, leftOut{"vm", "no machines"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if ok || !strings.HasSuffix(out.String(), "\n0 passed, 2 failed, 0 skipped\n") {
 		t.Errorf("ok = %v:\n%s", ok, &out)
 	}
-	if _, err := runLevels(&out, dir, "1x", nil, leftOut{level: "mv"}); err == nil {
+	if _, err := runLevels(&out, setting{dir: dir, fuzzTime: "1x"}, nil, leftOut{level: "mv"}); err == nil {
 		t.Error("a level that does not exist was left out")
 	}
 }

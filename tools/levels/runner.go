@@ -13,10 +13,9 @@ import (
 
 // runner runs the commands of one level.
 type runner struct {
-	dir      string
-	fuzzTime string
-	out      io.Writer
-	t        *tally
+	setting
+	out io.Writer
+	t   *tally
 }
 
 // command prepares a command in dir that does not read the terminal. Version

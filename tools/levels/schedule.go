@@ -11,9 +11,8 @@ import (
 // schedule runs levels, some at the same time, and prints what each said in one
 // piece.
 type schedule struct {
-	out      io.Writer
-	dir      string
-	fuzzTime string
+	out io.Writer
+	setting
 
 	printing sync.Mutex
 }
@@ -67,7 +66,7 @@ func (s *schedule) level(l level, out io.Writer) *tally {
 	_, _ = fmt.Fprintf(out, "\n=== %s: %s\n", l.name, l.what)
 	t := &tally{level: l.name, out: out}
 	start := time.Now()
-	r := &runner{dir: s.dir, fuzzTime: s.fuzzTime, out: out, t: t}
+	r := &runner{setting: s.setting, out: out, t: t}
 	if err := l.run(r); err != nil {
 		t.fail(l.name, err.Error())
 	}

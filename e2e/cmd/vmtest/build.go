@@ -36,14 +36,14 @@ const (
 
 // testTimeout bounds each test binary in the machine, so that one that hangs
 // says where and the others still run.
-const testTimeout = "5m"
+const testTimeout = "10m"
 
 // needsProcessors is the room whose tests are of processors that meet: one
 // interrupts another, each counts for itself.
 const needsProcessors = "internal/probe/skbdrop"
 
 // labTimeout bounds the job lab likewise, in seconds.
-const labTimeout = "300"
+const labTimeout = "900"
 
 // command prepares a go command in the main module. The binaries are static,
 // because the machines have no libraries.
@@ -132,12 +132,8 @@ func (l *load) addWhydrop(ctx context.Context, whydrop string, pattern *regexp.R
 			l.scenarios = append(l.scenarios, s.Name)
 		}
 	}
-	args := []string{"whydrop", "lab", "run", "all", "-j"}
-	if len(l.scenarios) < len(list.Scenarios) {
-		args = append([]string{"sh", "-c", `code=0; for s; do whydrop lab run "$s" -j || code=$?; done; exit $code`, "sh"}, l.scenarios...)
-	}
 	if len(l.scenarios) > 0 {
-		l.jobs = append(l.jobs, guest.Job{Name: jobLab, Dir: "/", Args: append([]string{"timeout", labTimeout}, args...)})
+		l.jobs = append(l.jobs, labJob(l.scenarios))
 	}
 	return nil
 }

@@ -40,8 +40,11 @@ var suites = []string{"bullseye", "bookworm", "trixie", "forky"}
 func atOnce() int { return max(2, min(runtime.NumCPU(), len(suites))) }
 
 type options struct {
-	repo    string
-	suites  []string
+	repo   string
+	suites []string
+	// all are the suites that are given everything, the others what every
+	// kernel is.
+	all     []string
 	keep, v bool
 	timeout time.Duration
 	json    string
@@ -52,15 +55,16 @@ type options struct {
 func main() {
 	var o options
 	kernels := flag.String("kernels", "all", "suites of Debian, by commas: "+strings.Join(suites, ", ")+"; each may end in "+debian.Generic)
+	full := flag.String("full", "all", "suites that run everything, by commas; the others run the probes' tests and a part of the scenarios, without remedies")
 	run := flag.String("run", "", "run only tests, and scenarios as lab/NAME, whose name matches this pattern")
 	flag.StringVar(&o.repo, "repo", "..", "the repository")
 	flag.BoolVar(&o.keep, "keep", false, "keep images and consoles in .cache/e2e/run")
 	flag.BoolVar(&o.v, "v", false, "print what the machines print")
-	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "for one machine")
+	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "for one machine")
 	flag.StringVar(&o.json, "json", "", "write the events of go test -json to this file")
 	flag.StringVar(&o.compat, "compat", "", "write what works on which kernel to this file, in Markdown")
 	flag.Parse()
-	err := o.set(*kernels, *run)
+	err := o.set(*kernels, *full, *run)
 	ok := false
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -76,7 +80,7 @@ func main() {
 	}
 }
 
-func (o *options) set(kernels, run string) (err error) {
+func (o *options) set(kernels, full, run string) (err error) {
 	o.suites = suites
 	if kernels != "all" {
 		o.suites = strings.Split(kernels, ",")
@@ -84,6 +88,14 @@ func (o *options) set(kernels, run string) (err error) {
 	for _, s := range o.suites {
 		if !slices.Contains(suites, strings.TrimSuffix(s, debian.Generic)) {
 			return fmt.Errorf("kernel %q: want all, or some of %s, perhaps with %s", s, strings.Join(suites, ","), debian.Generic)
+		}
+	}
+	if o.all = strings.Split(full, ","); full == "all" {
+		o.all = o.suites
+	}
+	for _, s := range o.all {
+		if !slices.Contains(o.suites, s) {
+			return fmt.Errorf("kernel %q, which should run everything, is none of %s", s, strings.Join(o.suites, ","))
 		}
 	}
 	if o.repo, err = filepath.Abs(o.repo); err != nil {
@@ -107,23 +119,13 @@ func (o *options) run(ctx context.Context, out io.Writer) (bool, error) {
 		return false, err
 	}
 	_, _ = fmt.Fprintf(out, "built %d binaries in %.1f s\n", len(l.files), time.Since(began).Seconds())
-	reports := make([]*report, len(o.suites))
-	slots := make(chan struct{}, atOnce())
-	var wg sync.WaitGroup
-	var printing sync.Mutex
-	for i, suite := range o.suites {
-		r := &report{Suite: suite, o: o, load: l, cache: cache, out: out, printing: &printing}
-		reports[i] = r
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			r.test(ctx)
-			printing.Lock()
-			defer printing.Unlock()
-			r.print(out)
-		})
-	}
-	wg.Wait()
+	reports := o.machines(l, cache, out)
+	each(reports, atOnce(), func(r *report) {
+		r.test(ctx)
+		r.printing.Lock()
+		defer r.printing.Unlock()
+		r.print(out)
+	})
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("stopped: %w", context.Cause(ctx))
 	}
@@ -134,8 +136,54 @@ func (o *options) run(ctx context.Context, out io.Writer) (bool, error) {
 		skipped += len(r.Skipped)
 	}
 	_, _ = fmt.Fprintf(out, "%d passed, %d failed, %d skipped on %d kernels in %.1f s\n",
-		passed, failed, skipped, len(reports), time.Since(began).Seconds())
+		passed, failed, skipped, len(o.suites), time.Since(began).Seconds())
 	return failed == 0, errors.Join(writeEvents(o.json, reports), writeCompat(o.compat, reports))
+}
+
+// machines are those that are to run: two for a kernel that runs everything,
+// which begin first, for they take longest, and one for each of the others.
+func (o *options) machines(l *load, cache string, out io.Writer) (reports []*report) {
+	printing, fetching := new(sync.Mutex), map[string]*sync.Mutex{}
+	add := func(suite, part string, work *load) {
+		if fetching[suite] == nil {
+			fetching[suite] = new(sync.Mutex)
+		}
+		reports = append(reports, &report{
+			Suite: suite, part: part, o: o, load: work, cache: cache, out: out, printing: printing, fetching: fetching[suite],
+		})
+	}
+	for _, suite := range o.suites {
+		if slices.Contains(o.all, suite) {
+			parts := l.split()
+			for i, part := range parts {
+				name := ""
+				if len(parts) > 1 {
+					name = fmt.Sprintf(" %d/%d", i+1, len(parts))
+				}
+				add(suite, name, part)
+			}
+		}
+	}
+	for _, suite := range o.suites {
+		if !slices.Contains(o.all, suite) {
+			add(suite, "", l.basis())
+		}
+	}
+	return reports
+}
+
+// each calls do for every report, that many at a time, in their order.
+func each(reports []*report, atOnce int, do func(*report)) {
+	slots := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for _, r := range reports {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			do(r)
+		})
+	}
+	wg.Wait()
 }
 
 // lock waits until no other run uses the cache.
@@ -182,7 +230,15 @@ func writeCompat(path string, reports []*report) error {
 	}
 	var kernels []results.Kernel
 	for _, r := range reports {
-		kernels = append(kernels, r.Kernel)
+		i := slices.IndexFunc(kernels, func(k results.Kernel) bool { return k.Suite == r.Kernel.Suite })
+		if i < 0 {
+			kernels = append(kernels, r.Kernel)
+			continue
+		}
+		kernels[i].Add(r.Kernel) // another part of the same
 	}
+	slices.SortStableFunc(kernels, func(a, b results.Kernel) int {
+		return slices.Index(suites, a.Suite) - slices.Index(suites, b.Suite)
+	})
 	return os.WriteFile(path, []byte(results.Compatibility(kernels)), 0o644)
 }

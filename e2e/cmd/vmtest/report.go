@@ -22,7 +22,11 @@ import (
 // report is a kernel under test, and what came of it.
 type report struct {
 	results.Kernel
-	Suite    string
+	Suite string
+	// part is which of several machines of the suite this is, such as " 1/2";
+	// fetching is for one of them at a time.
+	part     string
+	fetching *sync.Mutex
 	o        *options
 	load     *load
 	cache    string
@@ -83,7 +87,9 @@ func (r *report) finish(ctx context.Context, err error) {
 }
 
 func (r *report) boot(ctx context.Context) error {
+	r.fetching.Lock()
 	k, err := debian.Fetch(ctx, r.cache, r.Suite)
+	r.fetching.Unlock()
 	if err != nil {
 		return err
 	}
@@ -97,8 +103,8 @@ func (r *report) boot(ctx context.Context) error {
 	}
 	m := machine.Machine{
 		Vmlinuz: k.Vmlinuz, CPUs: 2, MB: 1024,
-		Initrd:  filepath.Join(dir, r.Suite+".cpio"),
-		Console: filepath.Join(dir, r.Suite+".console"),
+		Initrd:  filepath.Join(dir, r.file()+".cpio"),
+		Console: filepath.Join(dir, r.file()+".console"),
 	}
 	if !r.o.keep {
 		defer func() { _, _ = os.Remove(m.Initrd), os.Remove(m.Console) }()
@@ -121,11 +127,16 @@ func (r *report) boot(ctx context.Context) error {
 	return err
 }
 
+// file is how the machine's files are called.
+func (r *report) file() string {
+	return r.Suite + strings.NewReplacer(" ", "-", "/", "-of-").Replace(r.part)
+}
+
 // line takes a line from the machine.
 func (r *report) line(ctx context.Context, s string) {
 	if r.o.v {
 		r.printing.Lock()
-		_, _ = fmt.Fprintf(r.out, "%s %6.1f  %s\n", r.Suite, time.Since(r.started).Seconds(), s)
+		_, _ = fmt.Fprintf(r.out, "%s%s %6.1f  %s\n", r.Suite, r.part, time.Since(r.started).Seconds(), s)
 		r.printing.Unlock()
 	}
 	switch l := guest.Parse(s); l.Kind {
@@ -233,10 +244,10 @@ func (r *report) print(out io.Writer) {
 	if r.up {
 		boot = fmt.Sprintf("up after %.1f s", r.Boot)
 	}
-	_, _ = fmt.Fprintf(out, "\n=== %s: %s, %s; %d passed, %d failed, %d skipped in %.1f s\n",
-		r.Suite, r.Release, boot, r.Passed, len(r.Failed), len(r.Skipped), r.Seconds)
+	_, _ = fmt.Fprintf(out, "\n=== %s%s: %s, %s; %d passed, %d failed, %d skipped in %.1f s\n",
+		r.Suite, r.part, r.Release, boot, r.Passed, len(r.Failed), len(r.Skipped), r.Seconds)
 	for _, n := range r.notes {
-		_, _ = fmt.Fprintf(out, "NOTE %s: %s\n", r.Suite, n)
+		_, _ = fmt.Fprintf(out, "NOTE %s%s: %s\n", r.Suite, r.part, n)
 	}
 	r.Print(out)
 }

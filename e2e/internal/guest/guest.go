@@ -40,7 +40,7 @@ var newer = []string{"tls"}
 
 // tools are busybox, which init needs, and the programs that tests call.
 var tools = []string{
-	"busybox", "sh", "mount", "umount", "unshare", "setpriv", "script",
+	"busybox", "sh", "mount", "umount", "unshare", "nsenter", "sysctl", "setpriv", "script",
 	"ip", "tc", "bridge", "ss", "nstat", "lnstat", "nft", "bpftool", "ethtool", "conntrack", "dropwatch", "dwdump",
 	"iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore", "iptables-nft", "iptables-nft-save",
 	"ip6tables-legacy", "ip6tables-legacy-save", "ip6tables-legacy-restore",

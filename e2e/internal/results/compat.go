@@ -22,6 +22,20 @@ type Kernel struct {
 	Tally
 }
 
+// Add adds what another machine with the same kernel found out.
+func (k *Kernel) Add(other Kernel) {
+	k.Seconds += other.Seconds
+	if other.Doctor.Program != "" {
+		k.Doctor = other.Doctor
+	}
+	k.Labs = append(k.Labs, other.Labs...)
+	k.HaveCast = k.HaveCast || other.HaveCast
+	k.QdiscTracepoint = k.QdiscTracepoint || other.QdiscTracepoint
+	k.Passed += other.Passed
+	k.Failed = append(k.Failed, other.Failed...)
+	k.Skipped = append(k.Skipped, other.Skipped...)
+}
+
 // Doctor is what is used of whydrop doctor -j.
 type Doctor struct {
 	Kernel struct {
@@ -68,14 +82,18 @@ func ReadLabs(text string) (labs map[string]Lab, rest string) {
 	labs = map[string]Lab{}
 	for line := range strings.Lines(text) {
 		var v struct {
-			Scenario       string
+			Type, Scenario string
 			Truth, Counted uint64
 			Mismatch       []string
 			Diagnosis      struct {
 				Findings []struct{ Reasons, Locations []string }
 			}
 		}
-		if err := json.Unmarshal([]byte(line), &v); err != nil || v.Scenario == "" {
+		err := json.Unmarshal([]byte(line), &v)
+		if err == nil && v.Type == "matrix" { // of all together, which the lines before tell
+			continue
+		}
+		if err != nil || v.Scenario == "" {
 			rest += line
 			continue
 		}

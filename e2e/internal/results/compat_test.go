@@ -27,6 +27,9 @@ func TestReadLabs(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", tt.name, l.Err, tt.err)
 		}
 	}
+	if labs, rest := ReadLabs(object + "\n" + `{"type":"matrix","rows":[]}` + "\n"); len(labs) != 1 || rest != "" {
+		t.Errorf("with a matrix: %v, %q", labs, rest)
+	}
 	for _, text := range []string{"", "whydrop: cannot watch\n", "{}\n", "[1]\n"} {
 		if labs, rest := ReadLabs(text); len(labs) != 0 || rest != strings.TrimSpace(text) {
 			t.Errorf("%q: %v, %q", text, labs, rest)

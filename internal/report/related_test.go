@@ -1,0 +1,144 @@
+package report_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/whydrop/whydrop/internal/report"
+	"github.com/whydrop/whydrop/record"
+)
+
+// rooted is a diagnosis with all that can stand around a finding.
+func rooted() record.Diagnosis {
+	d := caused()
+	symptom := record.Finding{
+		Cause: "cpu-backlog", Class: record.ClassCapacity, Station: record.StationBacklog, Direction: record.DirectionRX,
+		Title: "40 packets found the backlog of a CPU full.", Drops: 40, LostBy: "drops", Rate: 4, Confidence: record.ConfidenceLikely,
+		Devices:  []string{"veth0 (netns lab)"},
+		Evidence: []record.Evidence{{Kind: "counter", Name: "softnet.dropped", Value: "40", Before: "1", After: "41", Supports: true}},
+		Remedy:   []record.Remedy{{Command: "sysctl -w net.core.netdev_max_backlog=2000"}},
+	}
+	f := &d.Findings[0]
+	f.Symptoms = []record.Finding{symptom}
+	f.Contributors = []record.Finding{{
+		Cause: "softirq-budget", Class: record.ClassCapacity, Title: "The softirq ended 12 times before its work was done.",
+		Remedy: []record.Remedy{{Command: "sysctl -w net.core.netdev_budget=600"}},
+	}}
+	f.Concerns = &record.Concern{Samples: 7, Of: 9}
+	whole := symptom
+	whole.Concerns = &record.Concern{Of: 3, WholeHost: true}
+	d.Findings = append(d.Findings, whole)
+	d.Conclusions = concluding().Conclusions
+	d.Elsewhere = &record.Elsewhere{Findings: 2, Drops: 12, Causes: []string{"udp-noport", "ip-rpfilter"}}
+	d.Checked = []string{"not printed where something was found"}
+	return d
+}
+
+// concluding is a diagnosis without loss on this host.
+func concluding() record.Diagnosis {
+	d := quiet()
+	d.Conclusions = []record.Finding{{
+		Cause: "h-remote-loss", Class: record.ClassFault, Station: record.StationRemote, Confidence: record.ConfidenceLikely, Events: 25,
+		Title:    "25 segments were sent again, and this host dropped none of them.",
+		NetNS:    []string{"lab"},
+		Evidence: []record.Evidence{{Kind: "counter", Name: "Tcp.RetransSegs", Value: "25", Before: "0", After: "25", Supports: true}},
+		Next:     []string{"mtr -T -P 443 192.0.2.7"},
+	}}
+	d.Checked = []string{"drop events of the kernel: 12 seen, all expected", "118 counters of loss in 2 network namespaces: none moved"}
+	return d
+}
+
+func TestRelated(t *testing.T) {
+	noLoss := concluding()
+	noLoss.Conclusions = nil
+	two := concluding()
+	two.Conclusions = append(two.Conclusions, two.Conclusions[0])
+	elsewhere := noLoss
+	elsewhere.Elsewhere = rooted().Elsewhere
+	byCounters := noLoss
+	byCounters.Sources = []record.Source{{Name: "counters", State: record.SourceOK}}
+	policy := lossy()
+	policy.Findings = policy.Findings[1:]
+	for _, c := range []struct {
+		name  string
+		d     record.Diagnosis
+		first string
+	}{
+		{"root-cause", rooted(), "act: 173 packets dropped in 10 s: 133 at socket (udp-rcvbuf), 40 at backlog (cpu-backlog)."},
+		{"conclusion", concluding(), "not on this host: h-remote-loss, 25 segments were sent again, and this host dropped none of them; no loss within 10 s, watched 1 source (skbdrop); 12 expected frees hidden (--all shows them)."},
+		{"conclusions", two, "not on this host: h-remote-loss, 25 segments were sent again, and this host dropped none of them (and 1 more conclusion); no loss within 10 s, watched 1 source (skbdrop); 12 expected frees hidden (--all shows them)."},
+		{"checked", noLoss, "nothing to do: no loss within 10 s, watched 1 source (skbdrop); 12 expected frees hidden (--all shows them)."},
+		{"elsewhere", elsewhere, "nothing to do: no loss of this traffic within 10 s, watched 1 source (skbdrop); 12 packets of other traffic lost; 12 expected frees hidden (--all shows them)."},
+		{"by-counters-alone", byCounters, "nothing to do as far as counters tell: no loss within 10 s, watched 1 source (counters); 12 expected frees hidden (--all shows them); drops were not watched."},
+		{"policy", policy, "act if that is not wanted: 1 packet dropped in 10 s at netfilter: NETFILTER_DROP."},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := diagnosis(t, c.d, report.Style{})
+			golden(t, c.name, got)
+			checkLines(t, got)
+			if first, _, _ := strings.Cut(got, "\n"); first != c.first {
+				t.Errorf("first line %q\nwant %q", first, c.first)
+			}
+		})
+	}
+}
+
+func compared() record.Comparison {
+	d := rooted()
+	now := d.Findings[0]
+	now.Next = []string{"ss -uanm"}
+	change := func(o record.Outcome, change float64, before, after record.LossShare) record.FindingChange {
+		return record.FindingChange{
+			Outcome: o, Finding: d.Findings[0], Now: &now, Before: before, After: after, Change: change,
+			Traffic: "Udp.InDatagrams of netns lab", Why: "as many datagrams as before",
+		}
+	}
+	return record.Comparison{
+		Type: record.TypeComparison, Host: record.Host{Hostname: "db1"}, Kernel: record.Kernel{Release: "6.18.44"},
+		Before: d.Window, After: d.Window,
+		Changes: []record.FindingChange{
+			change(record.OutcomeGone, -1, record.LossShare{Lost: 93, Traffic: 1000, Share: 0.093}, record.LossShare{Traffic: 900}),
+			change(record.OutcomeLess, -0.83, record.LossShare{Lost: 93, Traffic: 1000, Share: 0.093}, record.LossShare{Lost: 15, Traffic: 950, Share: 0.0158}),
+			change(record.OutcomeSame, 0, record.LossShare{Lost: 9, Share: 0.9}, record.LossShare{Lost: 9, Share: 0.9}),
+			change(record.OutcomeWorse, 1.5, record.LossShare{Lost: 9, Share: 0.9}, record.LossShare{Lost: 22, Share: 2.25}),
+			change(record.OutcomeNew, 0, record.LossShare{}, record.LossShare{Lost: 9, Share: 0.9}),
+			change(record.OutcomeNotKnown, 0, record.LossShare{Lost: 9, Share: 0.9}, record.LossShare{}),
+		},
+		Notes: []string{"the host was started anew between the two"},
+	}
+}
+
+func TestComparison(t *testing.T) {
+	gone := compared()
+	gone.Changes, gone.Notes = gone.Changes[:1], nil
+	none := gone
+	none.Changes = nil
+	for _, c := range []struct {
+		name   string
+		c      record.Comparison
+		better bool
+		first  string
+	}{
+		{"compared", compared(), false, "act: worse: udp-rcvbuf (2.5 times as much); new: udp-rcvbuf; same: udp-rcvbuf; not known: udp-rcvbuf; less: udp-rcvbuf (-83 %); gone: udp-rcvbuf."},
+		{"compared-gone", gone, true, "nothing to do: gone: udp-rcvbuf."},
+		{"compared-nothing", none, true, "nothing to do: there was no loss before and there is none now."},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := report.Comparison(&b, c.c, c.better, report.Style{}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, c.name, b.String())
+			checkLines(t, b.String())
+			if first, _, _ := strings.Cut(b.String(), "\n"); first != c.first {
+				t.Errorf("first line %q\nwant %q", first, c.first)
+			}
+			b.Reset()
+			if err := report.ComparisonMarkdown(&b, c.c, c.better); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, c.name+"-markdown", b.String())
+		})
+	}
+}
