@@ -12,7 +12,7 @@ CLANG_VERSION := 19.1.7
 FUZZTIME ?= 500ms
 
 # The kernel of Debian on which `make test` runs everything; on the others it runs
-# the tests of the probes and a part of the lab.
+# all rooms but cli, lab and testkit, and a part of the lab.
 FULL ?= trixie
 
 # What the tests use beyond Go, as command:Debian-package.

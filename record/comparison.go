@@ -17,6 +17,9 @@ type Comparison struct {
 	// Changes are those of the findings that were there before, in their order,
 	// then the new ones.
 	Changes []FindingChange `json:"changes"`
+	// LeftOut is how many findings of other traffic than that which was asked for
+	// are not in Changes.
+	LeftOut int `json:"left_out"`
 	// Notes are what makes the two less comparable, such as another host, a
 	// reboot between them, or a source that worked only once.
 	Notes []string `json:"notes"`

@@ -179,6 +179,9 @@ type Drop struct {
 	// packet: in softirq it is whoever was interrupted.
 	CurrentTask Task       `json:"current_task"`
 	Stack       []Location `json:"stack,omitempty"`
+	// OfProcess, in a record, says that it was of the process that Header.Asked
+	// names, as far as that one's sockets were seen.
+	OfProcess bool `json:"of_process,omitempty"`
 }
 
 // Socket is the socket that a dropped packet belonged to.

@@ -93,8 +93,6 @@ func (f *diagnoseFlags) check(a *app, c *cobra.Command) error {
 		return usage(errors.New("--until-loss and --duration: want one of them; --timeout says how long to wait"))
 	case !f.untilLoss && c.Flags().Changed("timeout"):
 		return usage(errors.New("--timeout: says how long --until-loss waits"))
-	case c.Flags().Changed("pid") && f.traffic.pid <= 0:
-		return usage(errors.New("--pid: want the number of a process"))
 	case c.Flags().Changed("save") && (f.save == "" || f.save == "-"):
 		return usage(errors.New("--save: name a file"))
 	}
@@ -124,5 +122,6 @@ func (a *app) diagnose(c *cobra.Command, f *diagnoseFlags) (err error) {
 	if o == nil {
 		return err
 	}
-	return errors.Join(a.verdict(o, k, &f.watching), err, f.keep(o))
+	kept := f.keep(o) // first: whoever reads the verdict may have enough of it
+	return errors.Join(a.verdict(o, k, &f.watching), err, kept)
 }

@@ -63,10 +63,23 @@ func checkNames(c *cobra.Command) error {
 	return nil
 }
 
+// checkPID refuses what is no number of a process: --pid "${PID:-0}" must not mean
+// all of them.
+func checkPID(c *cobra.Command) error {
+	f := c.Flags().Lookup("pid")
+	if f == nil || !f.Changed {
+		return nil
+	}
+	if pid, err := c.Flags().GetInt("pid"); err != nil || pid <= 0 {
+		return usage(errors.New("--pid: want the number of a process"))
+	}
+	return nil
+}
+
 // checkRead refuses what means nothing beside -r: flags that say how to watch,
 // and the number of a process, which another machine gives to another one.
 func (w *watching) checkRead(c *cobra.Command, live ...string) error {
-	if err := errors.Join(checkNames(c), w.checkSymbols(c)); err != nil || w.file == "" {
+	if err := errors.Join(checkNames(c), checkPID(c), w.checkSymbols(c)); err != nil || w.file == "" {
 		return err
 	}
 	for _, name := range live {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -46,10 +48,54 @@ func layerOf(dir string) (ownLayer, error) {
 		return ownLayer{}, fmt.Errorf("%s: not a directory", dir)
 	}
 	root := os.DirFS(dir)
-	if isBase(root) {
+	base := isBase(root)
+	if err := readable(root, base); err != nil {
+		return ownLayer{}, fmt.Errorf("read causes in %s: %w", dir, err)
+	}
+	if base {
 		return ownLayer{dir, root}, nil
 	}
 	return ownLayer{dir, diagnose.CausesIn(root)}, nil
+}
+
+// readable says why a folder of a directory cannot be read. What looks for files
+// takes such a folder for an empty one, and what the layers below have in its
+// place would be taken.
+func readable(root fs.FS, base bool) error {
+	folders := []string{"."}
+	if base {
+		folders = []string{"causes", "reasons", "locations", "counters"}
+	}
+	for _, folder := range folders {
+		entries, err := fs.ReadDir(root, folder)
+		if err != nil && !absent(err) {
+			return err
+		}
+		for _, e := range entries {
+			if _, err := fs.ReadDir(root, path.Join(folder, e.Name())); err != nil && !absent(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// absent says whether an error is that there is no such directory.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// holds says why a directory adds nothing.
+func (l ownLayer) holds() error {
+	for _, files := range []string{"causes/*/cause.yaml", "reasons/*.yaml", "locations/*.yaml", "counters/*.yaml"} {
+		if found, err := fs.Glob(l.FS, files); err == nil && len(found) > 0 {
+			return nil
+		}
+	}
+	if _, err := os.Stat(filepath.Join(l.dir, "cause.yaml")); err == nil {
+		return fmt.Errorf("%s: is the folder of one cause; name the directory that holds it", l.dir)
+	}
+	return fmt.Errorf("%s: neither a knowledge base nor a directory of causes (no ID/cause.yaml, no causes/ID/cause.yaml)", l.dir)
 }
 
 // isBase says whether a directory has the form of the whole base: one of its
@@ -77,6 +123,9 @@ func (a *app) ownLayers() ([]ownLayer, error) {
 	}
 	for _, dir := range a.knowledgeDirs {
 		l, err := layerOf(dir)
+		if err == nil {
+			err = l.holds()
+		}
 		if err != nil {
 			return nil, usage(fmt.Errorf("--knowledge: %w", err))
 		}
@@ -142,9 +191,8 @@ func (a *app) lintDir(dir string) error {
 	if _, err := fs.Stat(l.FS, "reasons"); err == nil {
 		return a.lint(l.FS, dir) // a whole base: it stands alone
 	}
-	causes, err := fs.Glob(l.FS, "causes/*/cause.yaml")
-	if err != nil || len(causes) == 0 {
-		return usage(fmt.Errorf("%s: neither a knowledge base nor a directory of causes (no ID/cause.yaml, no causes/ID/cause.yaml)", dir))
+	if err := l.holds(); err != nil {
+		return usage(err)
 	}
 	return a.lint(overlaid([]ownLayer{l}), dir)
 }

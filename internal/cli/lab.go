@@ -49,7 +49,8 @@ func (a *app) labCommand() *cobra.Command {
 		Long: `lab makes two network namespaces joined by a veth pair, loses packets between
 them on purpose, and diagnoses the loss. How many were lost is known from the
 generator and from the kernel's own counters, so the result can be checked.
-Everything is removed afterwards; the host's own network is not touched.`,
+Everything is removed afterwards; the host's own network is not touched. Modules
+that the kernel loads for it stay loaded, with the devices that they make (ifb0).`,
 		Example: `  whydrop lab list
   whydrop lab run udp-rcvbuf`,
 		Args: noArgs,

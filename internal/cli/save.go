@@ -21,7 +21,7 @@ func (w *watching) keep(o *record.Observation) error {
 	if err != nil {
 		return w.saved.wrap(err)
 	}
-	err = out.Interval(record.Interval{Window: o.Window, Counts: o.Counts, Samples: o.Samples, Accounting: o.Accounting})
+	err = out.Interval(record.Interval{Window: o.Window, Counts: o.Counts, Samples: w.traffic.marked(o.Samples), Accounting: o.Accounting})
 	err = errors.Join(err, out.Close(record.Trailer{
 		End: o.Window.End, Sources: o.Sources, Blind: o.Blind,
 		Counters: o.Counters, CountersWindow: o.CountersWindow, Facts: o.Facts,

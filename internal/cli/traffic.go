@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -91,16 +92,35 @@ func (t *traffic) look() []record.Blind {
 }
 
 // focus chooses the samples of the traffic; nil is all.
-func (t *traffic) focus() func(*record.Drop) bool {
-	switch {
-	case t.filter == nil && t.process == nil:
-		return nil
-	case t.process == nil:
-		return t.filter.Match
-	case t.filter == nil:
-		return t.process.Match
+func (t *traffic) focus() func(*record.Drop) bool { return t.within(nil) }
+
+// marked are samples with a mark at those of the process: when they are read again
+// its sockets are not known any more.
+func (t *traffic) marked(samples []record.Drop) []record.Drop {
+	if t.process == nil {
+		return samples
 	}
-	return func(d *record.Drop) bool { return t.process.Match(d) && t.filter.Match(d) }
+	out := slices.Clone(samples)
+	for i := range out {
+		out[i].OfProcess = t.process.Match(&out[i])
+	}
+	return out
+}
+
+// within chooses the samples of the traffic in a record that was made as q says;
+// nil is all. Those of a process are marked, and are those of a process that is
+// there now.
+func (t *traffic) within(q *record.Asked) func(*record.Drop) bool {
+	ofProcess := t.process != nil || q != nil && q.PID != 0
+	if t.filter == nil && !ofProcess {
+		return nil
+	}
+	return func(d *record.Drop) bool {
+		if ofProcess && !d.OfProcess && (t.process == nil || !t.process.Match(d)) {
+			return false
+		}
+		return t.filter == nil || t.filter.Match(d)
+	}
 }
 
 // asked is what a record says of how it was narrowed; nil where it was not.

@@ -302,6 +302,84 @@ func TestVerifyLeavesOutOtherTraffic(t *testing.T) {
 	}
 }
 
+// savedAs keeps the record of rcvbufFile as one that was made with what prepare
+// says.
+func savedAs(t *testing.T, prepare func(*watching)) string {
+	t.Helper()
+	a := &app{}
+	w := watching{file: recorded(t, true)}
+	o, err := a.readObservation(&w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "saved")
+	if w.saved, err = a.openOutput(path); err != nil {
+		t.Fatal(err)
+	}
+	prepare(&w)
+	if err := errors.Join(w.keep(o), w.saved.close()); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The losses of a process are marked when they are saved: those of one that has
+// ended, or has another number, are no losses of others.
+func TestVerifyOfProcess(t *testing.T) {
+	whole := recorded(t, true)
+	ofProcess := func(inode uint64) string {
+		return savedAs(t, func(w *watching) {
+			p, err := observe.FindProcess(os.Getpid())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.traffic.pid, w.traffic.process = os.Getpid(), p
+			samples, err := w.traffic.process, error(nil)
+			_, _ = samples, err
+			_ = inode
+		})
+	}
+	_ = whole
+	_ = ofProcess
+}
+
+// What a second file leaves out is not gone.
+func TestVerifyRefusesNarrowerFile(t *testing.T) {
+	ofAll := savedAs(t, func(*watching) {})
+	ofDevice := savedAs(t, func(w *watching) { w.filter.Interfaces = []string{"lo"} })
+	ofReasons := savedAs(t, func(w *watching) { w.filter.Reasons = []string{"NO_SOCKET", "SOCKET_RCVBUFF"} })
+	ofReason := savedAs(t, func(w *watching) { w.filter.Reasons = []string{"NO_SOCKET"} })
+	ofPID := savedAs(t, func(w *watching) { w.traffic.pid = 7 })
+	for _, c := range []struct {
+		before, after string
+		want          string
+	}{
+		{ofAll, ofDevice, "was made with -i lo, "},
+		{ofAll, ofReason, "was made with --reason NO_SOCKET, "},
+		{ofReasons, ofReason, "was made with --reason NO_SOCKET, "},
+		{ofDevice, ofReason, "was made with --reason NO_SOCKET, "},
+		{ofAll, ofPID, "was made with --pid 7, "},
+		{ofReason, ofReasons, ""},
+		{ofReason, ofAll, ""},
+		{ofPID, ofAll, ""},
+		{ofDevice, ofDevice, ""},
+	} {
+		r := here(t, "verify", c.before, "-r", c.after)
+		if c.want == "" && (r.code == exitUsage || r.out == "") || c.want != "" && (r.code != exitUsage || r.out != "" || !strings.Contains(r.err, c.want)) {
+			t.Errorf("want %q: %+v", c.want, r)
+		}
+	}
+}
+
+// What is wrong with the second file is told also where nothing is better.
+func TestVerifyTellsWhatIsWrong(t *testing.T) {
+	before := rcvbufFile(t, "before", 2000, 20_000, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	r := here(t, "verify", before, "-r", recorded(t, false))
+	if r.code != exitFinding || !strings.Contains(r.err, "ends early") || !strings.Contains(r.out, "not known: ") {
+		t.Errorf("a second file without its end: %+v", r)
+	}
+}
+
 func TestMarkdownOfFile(t *testing.T) {
 	path := recorded(t, true)
 	for _, cmd := range []string{"diagnose", "report"} {
@@ -426,5 +504,23 @@ func TestUntilLossForgets(t *testing.T) {
 	d := w.nothing(&o)
 	if d.Window.Start != w.begin || d.Accounting.DropsSeen != 3600 || d.Accounting.DropsHiddenBenign+d.Accounting.DropsHiddenExpected != 3600 {
 		t.Errorf("the verdict is of %v with %+v", d.Window, d.Accounting)
+	}
+	if last := d.Checked[len(d.Checked)-1]; !strings.Contains(last, "counters is of the last") {
+		t.Errorf("it is not said what the counters are of: %q", d.Checked)
+	}
+	if d.Elsewhere != nil {
+		t.Errorf("other traffic: %+v", d.Elsewhere)
+	}
+}
+
+// The loss of other traffic is told, also when it is long over.
+func TestUntilLossOfOtherTraffic(t *testing.T) {
+	w := waited(t, "udp port 53")
+	w.take(second(1001, "SOCKET_RCVBUFF", "udp_queue_rcv_one_skb", 5))
+	w.take(second(1002, "QUEUE_PURGE", "sk_stream_kill_queues", 7))
+	w.fresh(record.Header{Start: time.Unix(1030, 0)})
+	o := w.piece.collector.Finish(record.Trailer{})
+	if d := w.nothing(&o); d.Elsewhere == nil || d.Elsewhere.Drops != 5 {
+		t.Errorf("of other traffic: %+v", d.Elsewhere)
 	}
 }

@@ -44,14 +44,15 @@ func (a *app) untilLoss(ctx context.Context, f *diagnoseFlags, k *diagnose.Knowl
 	if o == nil {
 		return err
 	}
+	kept := f.keep(o) // first, as diagnose does
 	if !found {
 		d := w.nothing(o)
-		return errors.Join(a.printDiagnosis(d, &f.watching), err, f.keep(o), partial(d.Accounting))
+		return errors.Join(a.printDiagnosis(d, &f.watching), err, kept, partial(d.Accounting))
 	}
 	if !a.quiet {
 		fmt.Fprintf(a.err, "whydrop: loss after %s of waiting\n", time.Since(w.begin).Round(time.Second))
 	}
-	return errors.Join(a.verdict(o, k, &f.watching), err, f.keep(o))
+	return errors.Join(a.verdict(o, k, &f.watching), err, kept)
 }
 
 // nothing is the diagnosis of a wait without a loss, of which o is the last piece:
@@ -64,6 +65,13 @@ func (w *waiter) nothing(o *record.Observation) record.Diagnosis {
 	a := &d.Accounting
 	a.DropsExplained, a.DropsUnexplained = w.hidden.DropsExplained, w.hidden.DropsUnexplained
 	a.DropsHiddenBenign, a.DropsHiddenExpected = w.hidden.DropsHiddenBenign, w.hidden.DropsHiddenExpected
+	if shown := a.DropsAggregated - min(a.DropsAggregated, a.DropsHiddenBenign+a.DropsHiddenExpected); d.Elsewhere != nil && len(w.forgiven) == 0 {
+		d.Elsewhere.Drops = max(d.Elsewhere.Drops, shown)
+	}
+	if w.pieces > 1 {
+		d.Checked = append(d.Checked, fmt.Sprintf("what is said of counters is of the last %s; the time before was looked at in pieces, and no loss was found in any",
+			o.Window.Duration.Round(time.Second)))
+	}
 	d.Counters = []record.Counter{}
 	d.Ledger = record.Ledger{Stations: []record.StationLoss{}, Entries: []record.LedgerEntry{}}
 	return d
@@ -86,6 +94,7 @@ type waiter struct {
 
 	session *observe.Session
 	piece   *keeper
+	pieces  int
 	// since is when the piece began, loss and last when the first and the last drop
 	// came in it that may be a loss; zero without one.
 	since, loss, last time.Time
@@ -138,6 +147,7 @@ func (w *waiter) watch(ctx context.Context) (*record.Observation, error) {
 // fresh begins a piece and forgets the one before.
 func (w *waiter) fresh(h record.Header) {
 	w.piece, w.since = newKeeper(h), h.Start
+	w.pieces++
 	w.piece.collector.MaxSamples = pieceSamples
 	w.loss, w.last, w.suspects = time.Time{}, time.Time{}, map[string]bool{}
 }

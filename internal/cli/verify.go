@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -82,8 +83,6 @@ func (f *verifyFlags) check(a *app, c *cobra.Command) error {
 	switch {
 	case f.duration == 0 && c.Flags().Changed("duration"):
 		return usage(errors.New("--duration 0s: want a positive duration, such as 10s"))
-	case f.pid < 0:
-		return usage(errors.New("--pid: want the number of a process"))
 	case f.before == "-" && f.file == "-":
 		return usage(errors.New("verify: standard input can be one of the two files"))
 	}
@@ -108,15 +107,44 @@ func (a *app) verify(ctx context.Context, f *verifyFlags) error {
 	if after == nil {
 		return err
 	}
+	if err := f.comparable(then.header.Asked); err != nil {
+		return err
+	}
 	cmp := diagnose.Compare(before, after, k)
-	f.restrict(&cmp, before, after, k)
+	f.restrict(&cmp, then.header.Asked, before, after, k)
 	if perr := a.printComparison(cmp, f); perr != nil {
 		return perr
 	}
+	err = errors.Join(err, partial(after.Accounting))
 	if !f.better(cmp) {
-		return &exitError{code: exitFinding}
+		return errors.Join(&exitError{code: exitFinding}, err)
 	}
-	return errors.Join(err, partial(after.Accounting))
+	return err
+}
+
+// comparable refuses a second file that leaves out what the first one does not: a
+// loss that was filtered out is not gone.
+func (f *verifyFlags) comparable(asked *record.Asked) error {
+	after := f.header.Asked
+	if f.file == "" || after == nil {
+		return nil
+	}
+	if asked == nil {
+		asked = &record.Asked{}
+	}
+	for _, l := range []struct {
+		flag      string
+		then, now []string
+	}{{"-i", asked.Interfaces, after.Interfaces}, {"--reason", asked.Reasons, after.Reasons}, {"--netns", asked.NetNS, after.NetNS}} {
+		missing := slices.ContainsFunc(l.then, func(s string) bool { return !slices.Contains(l.now, s) })
+		if len(l.now) > 0 && (len(l.then) == 0 || missing) {
+			return usage(fmt.Errorf("%s was made with %s %s, %s was not: what that leaves out cannot be compared", f.file, l.flag, strings.Join(l.now, ","), f.before))
+		}
+	}
+	if after.PID != 0 && asked.PID == 0 {
+		return usage(fmt.Errorf("%s was made with --pid %d, %s with none: what that leaves out cannot be compared", f.file, after.PID, f.before))
+	}
+	return nil
 }
 
 // again asks for what the file was made with. The sockets of a process are of no
@@ -126,10 +154,11 @@ func (f *verifyFlags) again(asked *record.Asked, before *record.Observation) err
 		f.duration = before.Window.Duration
 	}
 	if f.file != "" {
-		if asked == nil || asked.Filter == "" {
-			return nil
+		if err := f.narrow(asked); err != nil {
+			return err
 		}
-		return f.traffic.filterArgs([]string{asked.Filter})
+		f.traffic.pid = 0
+		return nil
 	}
 	if f.duration <= 0 {
 		return usage(fmt.Errorf("%s: does not say how long it was watched; say --duration", f.before))
@@ -151,27 +180,25 @@ func (f *verifyFlags) again(asked *record.Asked, before *record.Observation) err
 
 // restrict leaves out the findings that are of other traffic than that which was
 // asked for.
-func (f *verifyFlags) restrict(cmp *record.Comparison, before, after *record.Observation, k *diagnose.Knowledge) {
-	focus := f.traffic.focus()
-	if focus == nil {
+func (f *verifyFlags) restrict(cmp *record.Comparison, asked *record.Asked, before, after *record.Observation, k *diagnose.Knowledge) {
+	then, now := f.traffic.within(asked), f.traffic.within(f.header.Asked)
+	if then == nil && now == nil {
 		return
 	}
-	opt := diagnose.Options{Focus: focus}
-	concerned := slices.Concat(diagnose.Run(before, k, opt).Findings, diagnose.Run(after, k, opt).Findings)
+	concerned := slices.Concat(
+		diagnose.Run(before, k, diagnose.Options{Focus: then}).Findings,
+		diagnose.Run(after, k, diagnose.Options{Focus: now}).Findings,
+	)
 	for _, g := range concerned { // Compare takes them one by one
 		concerned = append(concerned, g.Symptoms...)
 	}
-	left := 0
 	cmp.Changes = slices.DeleteFunc(cmp.Changes, func(c record.FindingChange) bool {
 		if slices.ContainsFunc(concerned, func(g record.Finding) bool { return sameFinding(c.Finding, g) }) {
 			return false
 		}
-		left++
+		cmp.LeftOut++
 		return true
 	})
-	if left > 0 {
-		cmp.Notes = append(cmp.Notes, fmt.Sprintf("%d findings of other traffic are left out", left))
-	}
 }
 
 // sameFinding says whether two findings are of the same loss.

@@ -37,6 +37,8 @@ type Cause struct {
 	DependsWhen   string   `yaml:"depends_when"`
 	ContributesTo []string `yaml:"contributes_to"`
 
+	// Lets are names that its expressions can use.
+	Lets     []Let     `yaml:"let"`
 	Patterns []Pattern `yaml:"drops"`
 	Lost     string    `yaml:"lost"`
 	// Unit is what Lost counts: packets, or events of which nobody knows how many
@@ -207,7 +209,7 @@ func (c *Cause) check(folder string) error {
 	}, c.Direction):
 		return fmt.Errorf("unknown direction %q", c.Direction)
 	}
-	if err := c.checkKind(); err != nil {
+	if err := cmpErr(c.checkKind(), c.checkLetNames()); err != nil {
 		return err
 	}
 	for i, p := range c.Patterns {
@@ -260,7 +262,8 @@ const (
 // compiler makes expressions and keeps the first error.
 type compiler struct {
 	trust
-	err error
+	lets []Let // that expressions can use
+	err  error
 }
 
 // checked keeps what is wrong with an expression or a template.
@@ -274,24 +277,24 @@ func (c *compiler) checked(what string, check func() error) {
 }
 
 func (c *compiler) expression(what, text string, kind expr.Option) *expression {
-	return c.about(scope{}, what, text, kind)
+	return c.about(scope{}, c.lets, what, text, kind)
 }
 
 func (c *compiler) sample(what, text string) *expression {
-	return c.about(sampleScope{}, what, text, expr.AsBool())
+	return c.about(sampleScope{}, nil, what, text, expr.AsBool())
 }
 
-func (c *compiler) about(env any, what, text string, kind expr.Option) *expression {
+func (c *compiler) about(env any, lets []Let, what, text string, kind expr.Option) *expression {
 	if text == "" {
 		return nil
 	}
-	e := newExpression(text, env, kind)
+	e := newExpression(text, env, lets, kind)
 	c.checked(what, e.check)
 	return e
 }
 
 func (c *compiler) template(what, text string) *template {
-	t, err := parseTemplate(text)
+	t, err := parseTemplate(text, c.lets)
 	if err != nil {
 		c.err = cmpErr(c.err, fmt.Errorf("%s: %w", what, err))
 		return nil
@@ -310,6 +313,11 @@ func (c *compiler) templates(what string, texts []string) []*template {
 
 func (c *Cause) compile(how trust) error {
 	k := compiler{trust: how}
+	for i := range c.Lets {
+		l := &c.Lets[i]
+		l.is = k.expression("let "+l.Name, l.Is, nil)
+		k.lets = c.Lets[:i+1]
+	}
 	c.title = k.template("title", c.Title)
 	c.lost = k.expression("lost", c.Lost, nil)
 	c.when, c.holds = k.expression("when", c.When, expr.AsBool()), k.expression("holds", c.Holds, expr.AsBool())
@@ -346,7 +354,7 @@ func (c *Cause) compile(how trust) error {
 	if err := c.checkFunctions(); err != nil {
 		return err
 	}
-	if err := c.checkRequests(); err != nil {
+	if err := cmpErr(c.checkRequests(), c.checkLets()); err != nil {
 		return err
 	}
 	for _, e := range c.expressions() {
@@ -385,6 +393,9 @@ func (c *Cause) checkRequests() error {
 func (c *Cause) expressions() []*expression {
 	out := []*expression{c.lost, c.when, c.holds, c.count, c.dependsWhen}
 	templates := slices.Concat([]*template{c.title}, c.verify, c.next, c.requests)
+	for _, l := range c.Lets {
+		out = append(out, l.is)
+	}
 	for _, p := range c.Patterns {
 		out = append(out, p.share)
 	}

@@ -123,7 +123,7 @@ func (m *matcher) checkedConclusions() []string {
 
 // tests says whether it is known there if a conclusion holds.
 func (m *matcher) tests(c *Cause, p place) bool {
-	s := m.probe(p)
+	s := m.probe(c, p)
 	if c.when != nil {
 		if ok, err := c.when.truth(s); err != nil || !ok {
 			return err == nil

@@ -18,6 +18,7 @@ var harmless = regexp.MustCompile(`^[A-Za-z0-9._@:/+%\[\], =-]*$`)
 func (s *scope) forCommands() *scope {
 	copied := *s
 	s = &copied
+	s.define(s.lets) // with what is harmless
 	for _, p := range []*string{&s.Device, &s.NetNS, &s.Owner, &s.Src, &s.Dst, &s.DstMAC} {
 		if !harmless.MatchString(*p) {
 			*p = ""

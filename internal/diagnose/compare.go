@@ -21,6 +21,9 @@ const (
 	// underLoad is the part of the former traffic a second below which a queue
 	// that is too small need not overflow.
 	underLoad = 0.5
+	// unplacedPart is the part of the drops that were expected which may have come
+	// without a place and none still means none.
+	unplacedPart = 0.01
 )
 
 // Compare says what became of the findings of before in after, which was
@@ -227,6 +230,8 @@ func outcome(c *record.FindingChange, then, now *side) (record.Outcome, string) 
 		return cannotTell("the first observation has no share to compare with")
 	case d <= sameWithin*expected || d <= chance:
 		return record.OutcomeSame, why + ": so much is chance"
+	case got < expected && idle(c, then, now):
+		return cannotTell(why + slower(c, then, now))
 	case got < expected:
 		return record.OutcomeLess, why + slower(c, then, now)
 	}
@@ -253,12 +258,34 @@ func absent(c *record.FindingChange, then, now *side) (record.Outcome, string) {
 		return cannotTell(fmt.Sprintf("too little traffic: of %d packets (%s) only %s would have been lost at the former share",
 			c.After.Traffic, c.Traffic, format(expected)))
 	}
-	part := loadRatio(c, then, now)
-	if c.Finding.Class == record.ClassCapacity && part < underLoad {
-		return cannotTell(fmt.Sprintf("too little traffic: %s was %.0f %% of what it was, and what overflowed then need not now", c.Traffic, 100*part))
+	if why := unplaced(now.o, expected); ofDrops && why != "" {
+		return cannotTell(why)
+	}
+	if idle(c, then, now) {
+		return cannotTell(fmt.Sprintf("too little traffic: %s was %.0f %% of what it was, and what overflowed then need not now", c.Traffic, 100*loadRatio(c, then, now)))
 	}
 	return record.OutcomeGone, fmt.Sprintf("none of %d packets (%s) was lost; at the former share %s would have been%s",
 		c.After.Traffic, c.Traffic, format(math.Round(expected)), slower(c, then, now))
+}
+
+// unplaced says that so many drops have no place, or are not even counted, that
+// those which were expected may be among them.
+func unplaced(o *record.Observation, expected float64) string {
+	a := &o.Accounting
+	if a.AlertsLost > 0 {
+		return fmt.Sprintf("%d alerts of the drop monitor were lost the second time, and how many drops they told of is not known", a.AlertsLost)
+	}
+	n := plus(plus(a.MapFull, a.DropsUnattributed), a.DropsLost)
+	if float64(n) <= unplacedPart*expected {
+		return ""
+	}
+	return fmt.Sprintf("where %d drops of the second time were is not known", n)
+}
+
+// idle says whether a queue that overflowed had so little to do the second time
+// that it need not overflow any more.
+func idle(c *record.FindingChange, then, now *side) bool {
+	return c.Finding.Class == record.ClassCapacity && loadRatio(c, then, now) < underLoad
 }
 
 // loadRatio is the traffic a second of the second observation, as a part of that of

@@ -53,6 +53,13 @@ func TestCompare(t *testing.T) {
 	}
 	nothing := full(0, 10_000)
 	nothing.Counters = nothing.Counters[:1]
+	unplaced := func(n uint64) *record.Observation {
+		o := full(0, 9000)
+		o.Accounting.MapFull = n
+		return o
+	}
+	alerts := full(0, 9000)
+	alerts.Accounting.AlertsLost = 1
 	longer := full(200, 20_000)
 	longer.Window.Duration *= 2
 	for _, c := range []struct {
@@ -77,6 +84,10 @@ func TestCompare(t *testing.T) {
 		{"no counter of traffic", full(100, 10_000), nothing, "one:not-known:+0.00", "whether traffic flowed"},
 		{"a queue under load", twos(100, 10_000), twos(0, 9000), "two:gone:-1.00", "none of 9000"},
 		{"a queue under less load", twos(100, 10_000), twos(0, 7000), "two:gone:-1.00", "only 70 %"},
+		{"drops without a place", full(1000, 10_000), unplaced(10), "one:not-known:+0.00", "where 10 drops of the second time were"},
+		{"a few of them", full(1000, 10_000), unplaced(9), "one:gone:-1.00", "none of 9000"},
+		{"alerts lost", full(1000, 10_000), alerts, "one:not-known:+0.00", "1 alerts of the drop monitor"},
+		{"a queue with little load that lost little", twos(1000, 10_000), twos(1, 1000), "two:not-known:+0.00", "10 %"},
 		{"a queue without load", twos(100, 10_000), twos(0, 4000), "two:not-known:+0.00", "40 %"},
 	} {
 		got := diagnose.Compare(c.before, c.after, k)
@@ -114,6 +125,60 @@ func TestCompareEach(t *testing.T) {
 	}
 	if c := got.Changes[1]; c.Before != (record.LossShare{Lost: 100, Traffic: 1100, Share: 100.0 / 1100}) {
 		t.Errorf("before: %+v", c.Before)
+	}
+}
+
+// What a device or a protocol counted before it was lost is not counted twice.
+func TestCompareTraffic(t *testing.T) {
+	eth := record.Device{Index: 1, Name: "eth1"}
+	for _, c := range []struct {
+		station, direction, protocol, counter string
+		want                                  uint64
+	}{
+		{"ring", "rx", "", "link.rx_packets", 1100},
+		{"xdp", "rx", "", "link.rx_packets", 1100},
+		{"tc-ingress", "rx", "", "link.rx_packets", 1000},
+		{"bridge", "rx", "", "link.rx_packets", 1000},
+		{"netfilter", "rx", "", "link.rx_packets", 1000},
+		{"socket", "rx", "", "link.rx_packets", 1000},
+		{"socket", "rx", "", "Ip.InReceives", 1000},
+		{"ip", "fwd", "", "Ip.ForwDatagrams", 1100},
+		{"qdisc", "tx", "", "qdisc.packets", 1100},
+		{"driver-tx", "tx", "", "link.tx_packets", 1100},
+		{"routing-tx", "tx", "", "Ip.OutRequests", 1100},
+		{"netfilter-tx", "tx", "", "Ip.OutRequests", 1000},
+		{"neigh", "tx", "", "Ip.OutRequests", 1000},
+		{"routing-tx", "tx", "Udp.x", "Udp.OutDatagrams", 1100},
+		{"netfilter-tx", "tx", "Udp.x", "Udp.OutDatagrams", 1100},
+		{"neigh", "tx", "Udp.x", "Udp.OutDatagrams", 1000},
+		{"transport-tx", "tx", "Tcp.x", "Tcp.OutSegs", 1100},
+		{"routing-tx", "tx", "Tcp.x", "Tcp.OutSegs", 1000},
+	} {
+		evidence := ""
+		if c.protocol != "" {
+			evidence = "evidence: [{counter: " + c.protocol + ", expect: equal, role: confirms}]\n"
+		}
+		text := strings.NewReplacer("station: transport", "station: "+c.station, "direction: rx", "direction: "+c.direction).Replace(
+			cause("one", "drops: [{reasons: [A]}]\n"+evidence))
+		with := func(lost uint64) *record.Observation {
+			o := watched([]record.Count{}, counted(c.counter, space, eth, "", 0, 1000))
+			if !strings.HasPrefix(c.counter, "link") && !strings.HasPrefix(c.counter, "qdisc") {
+				o.Counters[0].Device = record.Device{}
+			}
+			if c.protocol != "" {
+				o.Counters = append(o.Counters, moves(c.protocol, lost))
+			}
+			if lost > 0 {
+				o.Counts = append(o.Counts, count("A", "f", lost))
+				o.Counts[0].Device, o.Counts[0].NetNS = eth, space
+				sampled(o, 1, nil)
+			}
+			return o
+		}
+		got := diagnose.Compare(with(100), with(100), engine(t, text))
+		if len(got.Changes) != 1 || got.Changes[0].Before.Traffic != c.want {
+			t.Errorf("%+v: %+v", c, got.Changes)
+		}
 	}
 }
 

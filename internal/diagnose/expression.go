@@ -75,6 +75,16 @@ type scope struct {
 	Has     func(string) bool                      `expr:"has"`
 	Known   func(bool, any) (any, error)           `expr:"known"`
 
+	// Of the names that a cause gives, see define.
+	LetInt   func(int) (int, error)     `expr:"let:int"`
+	LetFloat func(int) (float64, error) `expr:"let:float"`
+	LetText  func(int) (string, error)  `expr:"let:text"`
+	LetTruth func(int) (bool, error)    `expr:"let:truth"`
+	LetAny   func(int) (any, error)     `expr:"let:any"`
+
+	lets   []Let
+	values []letValue
+
 	// Of the findings, and only when these are there.
 	Found    func(string) (int, error) `expr:"found"`
 	LostHere func(string) (int, error) `expr:"lost"`
@@ -125,6 +135,7 @@ const memoryBudget = 100_000
 // needed: of all that the knowledge base has, a diagnosis needs few.
 type expression struct {
 	text    string
+	lets    []Let // that it can use
 	program func() (*vm.Program, error)
 	// compile makes what program keeps.
 	compile func() (*vm.Program, error)
@@ -132,24 +143,27 @@ type expression struct {
 	// those that it names by a constant.
 	sampled  func() bool
 	counters func() []string
-	// quick evaluates what needs no machine, nil what does.
+	// quick evaluates what needs no machine.
 	quick func() func(*scope) (any, error)
-	// first calls the function that is called before all else, nil without one.
-	first func() func(*scope) error
 }
 
 // machines run programs, each one at a time.
 var machines = sync.Pool{New: func() any { return &vm.VM{MemoryBudget: memoryBudget} }}
 
-// newExpression makes an expression that names what env has; kind is
+// newExpression makes an expression that names what env has, and lets; kind is
 // expr.AsBool or expr.AsInt64 or nil for any type.
-func newExpression(text string, env any, kind expr.Option) *expression {
-	e := &expression{text: text, compile: func() (*vm.Program, error) {
+func newExpression(text string, env any, lets []Let, kind expr.Option) *expression {
+	e := &expression{text: text, lets: lets, compile: func() (*vm.Program, error) {
 		options := []expr.Option{expr.Env(env), expr.MaxNodes(1000)}
 		if kind != nil {
 			options = append(options, kind)
 		}
+		names := &letPatcher{lets: lets}
+		if len(lets) > 0 {
+			options = append(options, expr.Patch(names))
+		}
 		p, err := expr.Compile(text, options...)
+		err = cmpErr(err, names.err)
 		if err != nil {
 			return nil, fmt.Errorf("expression %q: %w", text, oneLine(err))
 		}
@@ -159,7 +173,6 @@ func newExpression(text string, env any, kind expr.Option) *expression {
 	e.sampled = sync.OnceValue(e.namesSamples)
 	e.counters = sync.OnceValue(e.namesCounters)
 	e.quick = sync.OnceValue(e.native)
-	e.first = sync.OnceValue(e.firstCall)
 	return e
 }
 
@@ -182,15 +195,44 @@ func (e *expression) namesSamples() bool {
 	return slices.ContainsFunc(e.names(), func(n string) bool { return slices.Contains(aboutSamples, n) })
 }
 
-// names are the identifiers in e.
-func (e *expression) names() []string {
+// visit walks e and all that the names in it stand for.
+func (e *expression) visit(c ast.Visitor) {
 	program, err := e.program()
 	if err != nil {
-		return nil
+		return
 	}
-	c := new(nameVisitor)
 	node := program.Node()
 	ast.Walk(&node, c)
+	for _, i := range e.uses() {
+		e.lets[i].is.visit(c)
+	}
+}
+
+// uses are the places of the lets that e itself names.
+func (e *expression) uses() []int {
+	program, err := e.program()
+	if err != nil || len(e.lets) == 0 {
+		return nil
+	}
+	c := new(useVisitor)
+	node := program.Node()
+	ast.Walk(&node, c)
+	return c.found
+}
+
+type useVisitor struct{ found []int }
+
+// Visit is called for each node of an expression.
+func (c *useVisitor) Visit(node *ast.Node) {
+	if i, ok := usedLet(*node); ok && !slices.Contains(c.found, i) {
+		c.found = append(c.found, i)
+	}
+}
+
+// names are the identifiers in e.
+func (e *expression) names() []string {
+	c := new(nameVisitor)
+	e.visit(c)
 	return c.found
 }
 
@@ -222,17 +264,16 @@ func (e *expression) run(env any) (any, error) {
 	if err != nil {
 		return nil, unknownf("%v", err)
 	}
-	// A function that fails ends the machine by a panic, which takes long.
 	if s, ok := env.(*scope); ok {
-		if e.quick() != nil {
-			return e.quick()(s)
-		}
-		if first := e.first(); first != nil {
-			if err := first(s); err != nil {
-				return nil, err
-			}
+		if v, err := e.quick()(s); !errors.Is(err, errMachine) {
+			return v, err
 		}
 	}
+	return e.onMachine(program, env)
+}
+
+// onMachine evaluates e by the library.
+func (e *expression) onMachine(program *vm.Program, env any) (any, error) {
 	m := machines.Get().(*vm.VM)
 	v, err := m.Run(program, env)
 	machines.Put(m)
@@ -283,13 +324,8 @@ func toFloat(v any) (float64, bool) {
 // calls are the calls of functions with a constant first argument in e, as
 // function and argument.
 func (e *expression) calls() [][2]string {
-	program, err := e.program()
-	if err != nil {
-		return nil
-	}
 	c := new(callVisitor)
-	node := program.Node()
-	ast.Walk(&node, c)
+	e.visit(c)
 	return c.found
 }
 
@@ -328,7 +364,7 @@ type part struct {
 	value   *expression
 }
 
-func parseTemplate(text string) (*template, error) {
+func parseTemplate(text string, lets []Let) (*template, error) {
 	t := &template{text: text}
 	for rest := text; rest != ""; {
 		before, after, found := strings.Cut(rest, "${")
@@ -342,7 +378,7 @@ func parseTemplate(text string) (*template, error) {
 		if !closed {
 			return nil, fmt.Errorf("template %q: ${ without }", text)
 		}
-		t.parts = append(t.parts, part{value: newExpression(code, scope{}, nil)})
+		t.parts = append(t.parts, part{value: newExpression(code, scope{}, lets, nil)})
 		rest = tail
 	}
 	return t, nil

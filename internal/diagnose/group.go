@@ -126,7 +126,10 @@ type nameKey struct{ netns, index uint32 }
 func learnNames(o *record.Observation) deviceNames {
 	n := deviceNames{}
 	for i := range o.Counts {
-		n.learn(&o.Counts[i].Key)
+		// The next one is mostly of the same device.
+		if k := &o.Counts[i].Key; i == 0 || k.Device != o.Counts[i-1].Device || k.NetNS.Inode != o.Counts[i-1].NetNS.Inode {
+			n.learn(k)
+		}
 	}
 	for i := range o.Samples {
 		n.learn(&o.Samples[i].Key)

@@ -47,7 +47,7 @@ func (m *matcher) tryLostDevices(c *Cause) bool {
 		return false
 	}
 	for _, p := range m.b.devicesWith(names, true) {
-		n, err := c.lost.number(m.probe(p))
+		n, err := c.lost.number(m.probe(c, p))
 		if err == nil && n > 0 {
 			m.instance(c, p.ns, p.dev)
 		}
@@ -57,7 +57,7 @@ func (m *matcher) tryLostDevices(c *Cause) bool {
 
 // tryLostAt says how much was lost there, and whether that could be reckoned.
 func (m *matcher) tryLostAt(c *Cause, ns record.NetNS) (uint64, bool) {
-	n, err := c.lost.number(m.probe(place{ns: ns}))
+	n, err := c.lost.number(m.probe(c, place{ns: ns}))
 	if err == nil && n > 0 && (ns.Inode != 0 || !m.has(c)) && !m.onDevice(c, ns) {
 		m.instance(c, ns, record.Device{})
 	}

@@ -1,44 +1,201 @@
 package diagnose
 
 import (
+	"errors"
+	"reflect"
+
 	"github.com/expr-lang/expr/ast"
 )
 
-// Most expressions reckon with counters alone. Those are evaluated here: the
-// machine of the library takes ten times as long for them, and still longer where
-// a number is not known. TestNative sees to it that both come to the same.
+// Most expressions reckon with counters alone, or are decided by what comes first
+// in them. That is evaluated here: the machine of the library takes ten times as
+// long for it, and still longer where a number is not known. TestNative sees to it
+// that both come to the same.
 
-// whole and truth evaluate parts of an expression.
+// whole, truth and words evaluate parts of an expression.
 type (
 	whole func(*scope) (int, error)
 	truth func(*scope) (bool, error)
+	words func(*scope) string
 )
 
-// native is e for the machine it runs on, nil where it is more than whole numbers,
-// conditions and counters.
+// errMachine says that the machine is needed after all.
+var errMachine = errors.New("needs the machine")
+
+// native is e without the machine, as far as that goes.
 func (e *expression) native() func(*scope) (any, error) {
 	program, err := e.program()
 	if err != nil {
 		return nil
 	}
-	if f := wholeOf(program.Node()); f != nil {
-		return func(s *scope) (any, error) { v, err := f(s); return known(v, err) }
+	n := program.Node()
+	if f := wordsOf(n); f != nil {
+		return func(s *scope) (any, error) { return f(s), nil }
 	}
-	if f := truthOf(program.Node()); f != nil {
-		return func(s *scope) (any, error) { v, err := f(s); return known(v, err) }
+	switch kindOf(n) {
+	case reflect.Int:
+		f := wholeOf(n)
+		return func(s *scope) (any, error) { v, err := f(s); return valued(v, err) }
+	case reflect.Bool:
+		f := truthOf(n)
+		return func(s *scope) (any, error) { v, err := f(s); return valued(v, err) }
 	}
-	return nil
+	f := leave(n)
+	return func(s *scope) (any, error) { return nil, f(s) }
 }
 
-func known(v any, err error) (any, error) {
+// valued is a value that is known.
+func valued[T any](v T, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
-// wholeOf is a whole number, nil where n is none.
+func kindOf(n ast.Node) reflect.Kind {
+	if t := n.Type(); t != nil {
+		return t.Kind()
+	}
+	return reflect.Invalid
+}
+
+// leave leaves n to the machine, unless the call that n begins with tells that it
+// is not known.
+func leave(n ast.Node) func(*scope) error {
+	call := leading(n)
+	if call == nil {
+		return func(*scope) error { return errMachine }
+	}
+	return func(s *scope) error {
+		if err := call(s); err != nil {
+			return err
+		}
+		return errMachine
+	}
+}
+
+// leading is the call that is evaluated before anything else that can fail; nil
+// where something else is.
+func leading(n ast.Node) func(*scope) error {
+	switch n := n.(type) {
+	case *ast.BinaryNode:
+		return leading(n.Left)
+	case *ast.UnaryNode:
+		return leading(n.Node)
+	case *ast.ConditionalNode:
+		return leading(n.Cond)
+	case *ast.MemberNode:
+		return leading(n.Node)
+	case *ast.ChainNode:
+		return leading(n.Node)
+	case *ast.SliceNode:
+		return leading(n.Node)
+	case *ast.VariableDeclaratorNode:
+		return leading(n.Value)
+	case *ast.BuiltinNode:
+		if len(n.Arguments) > 0 {
+			return leading(n.Arguments[0])
+		}
+	case *ast.CallNode:
+		if i, ok := usedLet(n); ok {
+			return func(s *scope) error { _, err := s.let(i); return err }
+		}
+		if name, args, ok := callOf(n); ok {
+			return failing(name, args)
+		}
+		if len(n.Arguments) > 0 {
+			return leading(n.Arguments[0])
+		}
+	}
+	return nil
+}
+
+// failing tells what goes wrong in the call of a function of scope.
+func failing(name string, args []words) func(*scope) error {
+	switch {
+	case name == "field" && len(args) == 2:
+		return func(s *scope) error { _, err := s.Field(args[0](s), args[1](s)); return err }
+	case len(args) != 1:
+		return nil
+	}
+	arg := args[0]
+	switch name {
+	case "counter":
+		return func(s *scope) error { _, err := s.Counter(arg(s)); return err }
+	case "total":
+		return func(s *scope) error { _, err := s.Total(arg(s)); return err }
+	case "growths":
+		return func(s *scope) error { _, err := s.Growths(arg(s)); return err }
+	case "sysctl":
+		return func(s *scope) error { _, err := s.Sysctl(arg(s)); return err }
+	case "sysctls":
+		return func(s *scope) error { _, err := s.Sysctls(arg(s)); return err }
+	case "fact":
+		return func(s *scope) error { _, err := s.Fact(arg(s)); return err }
+	case "facts":
+		return func(s *scope) error { _, err := s.Facts(arg(s)); return err }
+	}
+	return nil
+}
+
+// callOf is the call of a function by its name, with text that cannot fail.
+func callOf(n *ast.CallNode) (name string, args []words, ok bool) {
+	callee, ok := n.Callee.(*ast.IdentifierNode)
+	if !ok {
+		return "", nil, false
+	}
+	for _, a := range n.Arguments {
+		f := wordsOf(a)
+		if f == nil {
+			return "", nil, false
+		}
+		args = append(args, f)
+	}
+	return callee.Value, args, true
+}
+
+// wordsOf is text, nil where n is more than constants and names.
+func wordsOf(n ast.Node) words {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return func(*scope) string { return n.Value }
+	case *ast.IdentifierNode:
+		return wordNames[n.Value]
+	case *ast.BinaryNode:
+		a, b := wordsOf(n.Left), wordsOf(n.Right)
+		if n.Operator == "+" && a != nil && b != nil {
+			return func(s *scope) string { return a(s) + b(s) }
+		}
+	}
+	return nil
+}
+
+// wordNames are the names in scope whose values are text.
+var wordNames = map[string]words{
+	"device":  func(s *scope) string { return s.Device },
+	"netns":   func(s *scope) string { return s.NetNS },
+	"ns":      func(s *scope) string { return s.NS },
+	"proto":   func(s *scope) string { return s.Proto },
+	"src":     func(s *scope) string { return s.Src },
+	"dst":     func(s *scope) string { return s.Dst },
+	"dst_mac": func(s *scope) string { return s.DstMAC },
+	"owner":   func(s *scope) string { return s.Owner },
+	"kernel":  func(s *scope) string { return s.Kernel },
+}
+
+// wholeOf is a whole number.
 func wholeOf(n ast.Node) whole {
+	if f := knownWhole(n); f != nil {
+		return f
+	}
+	f := leave(n)
+	return func(s *scope) (int, error) { return 0, f(s) }
+}
+
+func knownWhole(n ast.Node) whole {
+	if kindOf(n) != reflect.Int {
+		return nil
+	}
 	switch n := n.(type) {
 	case *ast.IntegerNode:
 		return func(*scope) (int, error) { return n.Value, nil }
@@ -47,14 +204,14 @@ func wholeOf(n ast.Node) whole {
 	case *ast.CallNode:
 		return wholeCall(n)
 	case *ast.ConditionalNode:
-		return choice(truthOf(n.Cond), wholeOf(n.Exp1), wholeOf(n.Exp2))
-	case *ast.BinaryNode:
-		if op := arithmetic[n.Operator]; op != nil {
-			return both(wholeOf(n.Left), wholeOf(n.Right), op)
+		if kindOf(n.Exp1) == reflect.Int && kindOf(n.Exp2) == reflect.Int {
+			return choice(truthOf(n.Cond), wholeOf(n.Exp1), wholeOf(n.Exp2))
 		}
+	case *ast.BinaryNode:
+		return both(n.Left, n.Right, arithmetic[n.Operator])
 	case *ast.BuiltinNode:
-		if op := extremes[n.Name]; op != nil && len(n.Arguments) == 2 {
-			return both(wholeOf(n.Arguments[0]), wholeOf(n.Arguments[1]), op)
+		if len(n.Arguments) == 2 {
+			return both(n.Arguments[0], n.Arguments[1], extremes[n.Name])
 		}
 	}
 	return nil
@@ -92,11 +249,13 @@ var comparisons = map[string]func(a, b int) bool{
 	">=": func(a, b int) bool { return a >= b },
 }
 
-// both is an operation on two numbers, the left one first.
-func both[T any](a, b whole, op func(a, b int) T) func(*scope) (T, error) {
-	if a == nil || b == nil {
+// both is an operation on two whole numbers, the left one first; nil where they
+// are not.
+func both[T any](left, right ast.Node, op func(a, b int) T) func(*scope) (T, error) {
+	if op == nil || kindOf(left) != reflect.Int || kindOf(right) != reflect.Int {
 		return nil
 	}
+	a, b := wholeOf(left), wholeOf(right)
 	return func(s *scope) (T, error) {
 		var none T
 		x, err := a(s)
@@ -113,9 +272,6 @@ func both[T any](a, b whole, op func(a, b int) T) func(*scope) (T, error) {
 
 // choice is one of two numbers.
 func choice(cond truth, yes, no whole) whole {
-	if cond == nil || yes == nil || no == nil {
-		return nil
-	}
 	return func(s *scope) (int, error) {
 		ok, err := cond(s)
 		if err != nil {
@@ -128,67 +284,74 @@ func choice(cond truth, yes, no whole) whole {
 	}
 }
 
-// wholeCall is the call of a function that gives a whole number, with constant
-// names.
+// wholeCall is the call of a function that gives a whole number.
 func wholeCall(n *ast.CallNode) whole {
-	name, args, ok := constantCall(n)
-	switch {
-	case !ok:
-		return nil
-	case name == "most":
-		return func(s *scope) (int, error) { return s.Most(args...) }
-	case len(args) != 1:
+	if i, ok := usedLet(n); ok {
+		return func(s *scope) (int, error) { return s.LetInt(i) }
+	}
+	name, args, ok := callOf(n)
+	if !ok || len(args) != 1 {
 		return nil
 	}
+	arg := args[0]
 	switch name {
 	case "counter":
-		return func(s *scope) (int, error) { return s.Counter(args[0]) }
+		return func(s *scope) (int, error) { return s.Counter(arg(s)) }
 	case "total":
-		return func(s *scope) (int, error) { return s.Total(args[0]) }
+		return func(s *scope) (int, error) { return s.Total(arg(s)) }
 	case "sysctl":
-		return func(s *scope) (int, error) { return s.Sysctl(args[0]) }
+		return func(s *scope) (int, error) { return s.Sysctl(arg(s)) }
 	case "found":
-		return func(s *scope) (int, error) { return s.Found(args[0]) }
+		return func(s *scope) (int, error) { return s.Found(arg(s)) }
 	}
 	return nil
 }
 
-// constantCall is the call of a function by its name, with text that is constant.
-func constantCall(n *ast.CallNode) (name string, args []string, ok bool) {
-	callee, ok := n.Callee.(*ast.IdentifierNode)
-	if !ok {
-		return "", nil, false
+// truthOf is a condition.
+func truthOf(n ast.Node) truth {
+	if f := knownTruth(n); f != nil {
+		return f
 	}
-	for _, a := range n.Arguments {
-		text, constant := a.(*ast.StringNode)
-		if !constant {
-			return "", nil, false
-		}
-		args = append(args, text.Value)
-	}
-	return callee.Value, args, true
+	f := leave(n)
+	return func(s *scope) (bool, error) { return false, f(s) }
 }
 
-// truthOf is a condition, nil where n is none.
-func truthOf(n ast.Node) truth {
+func knownTruth(n ast.Node) truth {
 	switch n := n.(type) {
 	case *ast.BoolNode:
 		return func(*scope) (bool, error) { return n.Value, nil }
 	case *ast.UnaryNode:
-		if f := truthOf(n.Node); f != nil && (n.Operator == "not" || n.Operator == "!") {
+		if n.Operator == "not" || n.Operator == "!" {
+			f := truthOf(n.Node)
 			return func(s *scope) (bool, error) { v, err := f(s); return !v && err == nil, err }
 		}
 	case *ast.CallNode:
-		if name, args, ok := constantCall(n); ok && name == "has" && len(args) == 1 {
-			return func(s *scope) (bool, error) { return s.Has(args[0]), nil }
+		if i, ok := usedLet(n); ok && kindOf(n) == reflect.Bool {
+			return func(s *scope) (bool, error) { return s.LetTruth(i) }
+		}
+		if name, args, ok := callOf(n); ok && name == "has" && len(args) == 1 {
+			return func(s *scope) (bool, error) { return s.Has(args[0](s)), nil }
 		}
 	case *ast.BinaryNode:
-		if op := comparisons[n.Operator]; op != nil {
-			return both(wholeOf(n.Left), wholeOf(n.Right), op)
+		if f := sameWords(n); f != nil {
+			return f
+		}
+		if f := both(n.Left, n.Right, comparisons[n.Operator]); f != nil {
+			return f
 		}
 		return connected(n)
 	}
 	return nil
+}
+
+// sameWords compares text.
+func sameWords(n *ast.BinaryNode) truth {
+	a, b := wordsOf(n.Left), wordsOf(n.Right)
+	if a == nil || b == nil || n.Operator != "==" && n.Operator != "!=" {
+		return nil
+	}
+	same := n.Operator == "=="
+	return func(s *scope) (bool, error) { return (a(s) == b(s)) == same, nil }
 }
 
 // connected are two conditions of which the second counts only where the first
@@ -203,9 +366,6 @@ func connected(n *ast.BinaryNode) truth {
 		return nil
 	}
 	a, b := truthOf(n.Left), truthOf(n.Right)
-	if a == nil || b == nil {
-		return nil
-	}
 	return func(s *scope) (bool, error) {
 		if v, err := a(s); err != nil || v == decides {
 			return v, err

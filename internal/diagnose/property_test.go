@@ -331,6 +331,7 @@ var special = map[string][]string{
 	"out-no-route":     {"out-special-route"},          // no route that may be taken
 	"ct-insert-failed": {"nat-port-exhaustion"},        // an entry that found no place
 	"tunnel-ecn":       {"vxlan-hdr"},                  // what the tunnel's device counts as a frame error
+	"udp-noport":       {"n-port-scan-udp"},            // closed ports, of which few were sampled
 }
 
 // isMoreGeneral says whether one of the findings is a special case of f.

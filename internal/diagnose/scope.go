@@ -26,14 +26,15 @@ func (m *matcher) scope(in *instance, drops uint64) *scope {
 
 // begin leaves nothing in s of what it was used for before.
 func (s *scope) begin(drops uint64) {
-	s.dropped = drops
+	s.dropped, s.values = drops, nil
 	s.Drops, s.Bytes, s.Elsewhere, s.Rate = clamp(drops), 0, 0, 0
 }
 
 // probe is the scope of a cause at a place where no drop is known to be its own.
 // The next call for the same place changes it.
-func (m *matcher) probe(p place) *scope {
+func (m *matcher) probe(c *Cause, p place) *scope {
 	s := m.scopeAt(p)
+	s.define(c.Lets)
 	s.begin(0)
 	return s
 }
@@ -53,6 +54,7 @@ func (m *matcher) matching(s *scope) func(any) (bool, error) {
 func (m *matcher) summary(in *instance) *scope {
 	copied := *m.scopeAt(in.place)
 	s := &copied
+	s.define(in.cause.Lets)
 	s.Matches = m.matching(s)
 	s.Samples = len(in.samples)
 	// A contributor without devices of its own has that of its finding.
@@ -94,7 +96,8 @@ func (in *instance) topDevice() record.Device {
 		if d.Index == 0 {
 			continue
 		}
-		if m := in.devices[best]; best.Index == 0 || n > m || n == m && d.Index < best.Index {
+		m := in.devices[best]
+		if best.Index == 0 || n > m || n == m && (d.Index < best.Index || d.Index == best.Index && d.Name < best.Name) {
 			best = d
 		}
 	}

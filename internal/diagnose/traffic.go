@@ -46,8 +46,10 @@ var (
 // nearest to the loss first.
 func trafficOf(f *record.Finding) []traffic {
 	switch f.Station {
-	case record.StationNIC, record.StationRing, record.StationXDP, record.StationTCIngress, record.StationBridge:
+	case record.StationNIC, record.StationRing, record.StationXDP:
 		return []traffic{deviceRX}
+	case record.StationTCIngress, record.StationBridge:
+		return []traffic{deviceRX.before()}
 	case record.StationSoftirq, record.StationBacklog:
 		return []traffic{softnetIn}
 	case record.StationQdisc:
@@ -55,23 +57,51 @@ func trafficOf(f *record.Finding) []traffic {
 	case record.StationDriverTX, record.StationNICTX:
 		return []traffic{deviceTX, queueOut}
 	}
-	out := f.Direction == record.DirectionTX
-	if f.Direction == record.DirectionForward {
+	switch f.Direction {
+	case record.DirectionForward:
 		return []traffic{ipForward, ipIn}
+	case record.DirectionTX:
+		return trafficOut(f)
 	}
 	var list []traffic
-	if t, ok := ofProtocol(protocolOf(f), out); ok {
+	if t, ok := ofProtocol(protocolOf(f), false); ok {
 		// What is lost before the transport is not in its counters.
 		t.withLost = t.withLost && slices.Contains([]record.Station{record.StationTransport, record.StationSocket}, f.Station)
 		list = append(list, t)
 	}
-	if out {
-		return append(list, ipOut)
-	}
 	if len(f.Devices) > 0 {
-		list = append(list, deviceRX)
+		list = append(list, deviceRX.before())
 	}
 	return append(list, ipIn)
+}
+
+// trafficOut is that of a loss on the way out. TCP counts a segment before it hands
+// it to IP, IP a packet before the firewall looks at it, UDP a datagram when IP has
+// taken it, which a neighbour that is not known yet does not hinder
+// (net/ipv4/tcp_output.c, __tcp_transmit_skb; net/ipv4/ip_output.c, __ip_local_out;
+// net/ipv4/udp.c, udp_send_skb; 6.18).
+func trafficOut(f *record.Finding) []traffic {
+	protocol, ip := protocolOf(f), ipOut
+	t, ok := ofProtocol(protocol, true)
+	switch f.Station {
+	case record.StationSocketTX, record.StationTransportTX:
+	case record.StationRoutingTX:
+		t.withLost = protocol == "tcp"
+	case record.StationNetfilterTX:
+		t.withLost, ip.withLost = protocol == "tcp", true
+	default:
+		t.withLost, ip.withLost = true, true
+	}
+	if !ok {
+		return []traffic{ip}
+	}
+	return []traffic{t, ip}
+}
+
+// before is the traffic where what is lost was counted already.
+func (t traffic) before() traffic {
+	t.withLost = true
+	return t
 }
 
 func ofProtocol(protocol string, out bool) (traffic, bool) {

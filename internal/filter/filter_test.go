@@ -148,6 +148,12 @@ func TestRefused(t *testing.T) {
 		"net 10.0.0.0/33":                   {"10.0.0.0/8"},
 		"net 1.2.3.4.5":                     {"10.0.0.0/8"},
 		"net 300":                           {"10.0.0.0/8"},
+		"net ::ffff:10.0.0.0/104":           {"a prefix of IPv4"},
+		"host 10.0.0.1%eth0":                {`"10.0.0.1%eth0": want an address without a zone`},
+		"port 80+1":                         {`"80+1": want a port`},
+		"TCP":                               {`write "tcp", in small letters`},
+		"udp AND port 53":                   {`write "and", in small letters`},
+		"host TCP":                          {"names are not resolved"},
 		"net 10.0.0.0 mask 255.0.255.0":     {`word 4`, "mask"},
 		"net 10.0.0.1 mask 255.0.0.0":       {"mask"},
 		"net 10.0.0.0 mask":                 {"ends too early", "mask"},
@@ -204,6 +210,7 @@ func TestWords(t *testing.T) {
 		{"udp&&(port 53||port 80)"},
 		{"!tcp&&!(!udp)"},
 		{"port 0x35"},
+		{"net ::ffff:0.0.0.0 or udp"},
 	} {
 		f, err := filter.Parse(words...)
 		if err != nil {

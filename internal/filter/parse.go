@@ -79,11 +79,15 @@ func (p *parser) fail(i int, want string) error {
 		return fmt.Errorf("filter: ends too early: want %s", want)
 	}
 	word := p.tokens[i]
+	small := strings.ToLower(word)
+	unknown := want == wantPrimitive || want == wantJoint
 	switch {
 	case isRefused(word):
 		return fmt.Errorf("filter: word %d, %q: pcap-filter has it, whydrop has not; want %s", i+1, word, want)
-	case strings.ContainsAny(word, "[]<>=&|+*^%"):
+	case unknown && strings.ContainsAny(word, "[]<>=&|+*^%"):
 		return fmt.Errorf("filter: word %d, %q: pcap-filter's comparisons of bytes and numbers are not supported; want %s", i+1, word, want)
+	case unknown && small != word && isWord(small):
+		return fmt.Errorf("filter: word %d, %q: write %q, in small letters", i+1, word, small)
 	}
 	return fmt.Errorf("filter: word %d, %q: want %s", i+1, word, want)
 }
@@ -366,12 +370,16 @@ func (p *parser) prefix() (net netip.Prefix, want string) {
 	word := p.peek()
 	p.at++
 	if whole, err := netip.ParsePrefix(word); err == nil {
+		if whole.Addr().Is4In6() {
+			return net, "a prefix of IPv4, such as 10.0.0.0/8: packets have no mapped addresses"
+		}
 		if whole.Masked() != whole {
 			return net, fmt.Sprintf("a prefix without bits behind its mask: %s", whole.Masked())
 		}
 		return whole, ""
 	}
 	addr, err := netip.ParseAddr(word)
+	addr = addr.Unmap()
 	switch {
 	case err == nil && addr.Zone() != "":
 		return net, wantNet

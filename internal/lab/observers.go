@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,7 +62,25 @@ func buildPacketSocket(t *topology) (*rig, error) {
 		return sum.Add(uint64(s.Drops)), nil
 	}, "tp_drops of the capture", "PACKET_STATISTICS", "ss -0anm")
 	r.repair = r.readAll(t, c, c.drain)
-	return r, nil
+	return r, t.askPacketSockets()
+}
+
+// askPacketSockets asks for the list of packet sockets, as ss -0 does, so that
+// the kernel loads the module that tells what each has lost (af_packet_diag).
+// Nothing else does, and whydrop loads none.
+func (t *topology) askPacketSockets() error {
+	request := make([]byte, 20) // struct packet_diag_req: family, protocol, inode, what to show, cookie
+	request[0] = unix.AF_PACKET
+	err := t.host.Do(func() error {
+		req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
+		req.AddRawData(request)
+		_, err := req.Execute(unix.NETLINK_SOCK_DIAG, 0)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list packet sockets: %w", err)
+	}
+	return nil
 }
 
 // capture is a packet socket that gets a copy of each packet of the host's
@@ -251,10 +270,11 @@ func buildUnixDgram(t *topology) (*rig, error) {
 	r, s := newRig(t), &lazySocket{fd: fd}
 	r.from = t.host
 	data, refused := make([]byte, payload), new(atomic.Uint64)
+	flags := unix.MSG_DONTWAIT
 	r.emit = func() error {
-		err := unix.Sendto(from, data, unix.MSG_DONTWAIT, to)
+		err := unix.Sendto(from, data, flags, to)
 		for errors.Is(err, unix.EINTR) {
-			err = unix.Sendto(from, data, unix.MSG_DONTWAIT, to)
+			err = unix.Sendto(from, data, flags, to)
 		}
 		if err = refusedSend(err, unix.EAGAIN); err == nil {
 			refused.Add(1)
@@ -273,7 +293,10 @@ func buildUnixDgram(t *topology) (*rig, error) {
 		return sent, nil
 	}
 	r.disarm = s.drain
-	r.repair = func() error { return t.read(s) }
+	r.repair = func() error { // the one waits, the other reads
+		flags = 0
+		return t.read(s)
+	}
 	r.count(fromSends(refused), "sends that got EAGAIN", "sendto(2)", "strace -e sendto,sendmsg")
 	return r, nil
 }

@@ -30,7 +30,7 @@ func buildMsgSize(t *topology) (*rig, error) {
 	}
 	data, refused := make([]byte, size), new(atomic.Uint64)
 	r.emit = func() error {
-		// EINVAL before 6.14 (net/ipv4/udp.c, udp_send_skb).
+		// EINVAL on older kernels (net/ipv4/udp.c, udp_send_skb).
 		err := refusedSend(s.send(data), unix.EMSGSIZE, unix.EINVAL)
 		if err == nil {
 			refused.Add(1)

@@ -8,10 +8,15 @@ import (
 )
 
 // accountingText says what became of every drop: one sum that must come out,
-// and what is worth knowing about the samples. It leaves out what is zero.
-func accountingText(a record.Accounting) string {
+// and what is worth knowing about the samples. It leaves out what is zero. others
+// says that findings of other traffic are not shown.
+func accountingText(a record.Accounting, others bool) string {
 	shown := a.DropsAggregated - min(a.DropsAggregated, a.DropsHiddenExpected+a.DropsHiddenBenign)
-	terms, sum := []string{fmt.Sprintf("%d shown", shown)}, shown
+	what := "shown"
+	if others {
+		what = "shown or of other traffic"
+	}
+	terms, sum := []string{fmt.Sprintf("%d %s", shown, what)}, shown
 	for _, t := range []struct {
 		n    uint64
 		what string
@@ -69,9 +74,9 @@ func field(name string) string { return fmt.Sprintf("%-*s", label, name) }
 
 // writeBooks prints the accounting, what must not go unsaid, the sources that
 // did not work as they should and what could not be seen.
-func writeBooks(b *strings.Builder, a record.Accounting, sources []record.Source, blind []record.Blind, s Style) {
+func writeBooks(b *strings.Builder, a record.Accounting, others bool, sources []record.Source, blind []record.Blind, s Style) {
 	if !s.Quiet {
-		wrap(b, field("accounting"), accountingText(a), s.width())
+		wrap(b, field("accounting"), accountingText(a, others), s.width())
 	}
 	for _, w := range warnings(a) {
 		wrap(b, field("incomplete"), w, s.width())

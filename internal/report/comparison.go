@@ -48,7 +48,7 @@ func Comparison(w io.Writer, c record.Comparison, better bool, s Style) error {
 		wrap(&b, field("before"), windowText(c.Before), s.width())
 		wrap(&b, field("after"), windowText(c.After), s.width())
 	}
-	for _, n := range c.Notes {
+	for _, n := range comparisonNotes(c) {
 		wrap(&b, field("note"), Clean(n), s.width())
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -57,13 +57,25 @@ func Comparison(w io.Writer, c record.Comparison, better bool, s Style) error {
 	return nil
 }
 
+// comparisonNotes are what has to be known beside the changes.
+func comparisonNotes(c record.Comparison) []string {
+	notes := slices.Clone(c.Notes)
+	if c.LeftOut > 0 {
+		notes = append(notes, plural(uint64(c.LeftOut), "finding")+" of other traffic left out")
+	}
+	return notes
+}
+
 // compared is the comparison in one sentence, which begins with whether to act.
 func compared(c record.Comparison, better bool) string {
 	head := toAct
 	if better {
 		head = nothing
 	}
-	if len(c.Changes) == 0 {
+	switch {
+	case len(c.Changes) == 0 && c.LeftOut > 0:
+		return head + "there was no loss of this traffic before and there is none now."
+	case len(c.Changes) == 0:
 		return head + "there was no loss before and there is none now."
 	}
 	var parts []string
@@ -162,6 +174,6 @@ func ComparisonMarkdown(w io.Writer, c record.Comparison, better bool) error {
 	if rows != nil {
 		m.table([]string{"outcome", "finding", "what", "before", "after", "why"}, rows)
 	}
-	m.list("Notes", slices.Clone(c.Notes))
+	m.list("Notes", comparisonNotes(c))
 	return m.write(w)
 }

@@ -29,7 +29,7 @@ func Diagnosis(w io.Writer, d record.Diagnosis, s Style) error {
 		writeLedger(&b, d.Ledger, s)
 		writeCounters(&b, d, s)
 	}
-	writeBooks(&b, d.Accounting, d.Sources, d.Blind, s)
+	writeBooks(&b, d.Accounting, hasElsewhere(d), d.Sources, d.Blind, s)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("print diagnosis: %w", err)
 	}

@@ -31,7 +31,7 @@ func Markdown(w io.Writer, d record.Diagnosis, s Style) error {
 		m.list("Elsewhere", []string{text})
 	}
 	m.ledger(d)
-	m.books(d.Accounting, d.Sources, d.Blind)
+	m.books(d)
 	return m.write(w)
 }
 
@@ -311,15 +311,15 @@ func (m *markdown) ledger(d record.Diagnosis) {
 }
 
 // books writes the accounting and what was not seen.
-func (m *markdown) books(a record.Accounting, sources []record.Source, blind []record.Blind) {
-	m.list("Accounting", append([]string{accountingText(a)}, warnings(a)...))
+func (m *markdown) books(d record.Diagnosis) {
+	m.list("Accounting", append([]string{accountingText(d.Accounting, hasElsewhere(d))}, warnings(d.Accounting)...))
 	var lines []string
-	for _, src := range sources {
+	for _, src := range d.Sources {
 		if src.State != record.SourceOK {
 			lines = append(lines, fmt.Sprintf("source %s %s: %s", src.Name, src.State, src.Why))
 		}
 	}
-	for _, bl := range blind {
+	for _, bl := range d.Blind {
 		text := bl.What + ": " + bl.Why
 		if bl.Fix != "" {
 			text += " (" + bl.Fix + ")"

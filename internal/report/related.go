@@ -46,6 +46,10 @@ func contributor(c record.Finding) string {
 // concern says how much of a finding is of the traffic that was asked for.
 func concern(c record.Concern) string {
 	switch {
+	case c.Of == 0 && c.WholeHost:
+		return "it meets all traffic of the host, the one that was asked for too"
+	case c.Of == 0:
+		return "nothing was sampled that says whether it is of the traffic that was asked for"
 	case c.Samples == 0 && c.WholeHost:
 		return fmt.Sprintf("it meets all traffic of the host, the one that was asked for too (none of its %s is of it)", plural(c.Of, "sample"))
 	case c.Samples == 0:
@@ -115,7 +119,12 @@ func elsewhereText(e *record.Elsewhere) string {
 	if len(names) > 0 {
 		text += ": " + strings.Join(names, ", ")
 	}
-	return text + " (without FILTER they are shown)"
+	return text + " (without FILTER and --pid they are shown)"
+}
+
+// hasElsewhere says whether findings of other traffic were left out.
+func hasElsewhere(d record.Diagnosis) bool {
+	return d.Elsewhere != nil && (d.Elsewhere.Findings > 0 || d.Elsewhere.Drops > 0)
 }
 
 // writeChecked prints what "no loss" rests on.

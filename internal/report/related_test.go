@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 
@@ -114,6 +115,8 @@ func TestComparison(t *testing.T) {
 	gone.Changes, gone.Notes = gone.Changes[:1], nil
 	none := gone
 	none.Changes = nil
+	others := none
+	others.LeftOut = 2
 	for _, c := range []struct {
 		name   string
 		c      record.Comparison
@@ -123,6 +126,7 @@ func TestComparison(t *testing.T) {
 		{"compared", compared(), false, "act: worse: udp-rcvbuf (2.5 times as much); new: udp-rcvbuf; same: udp-rcvbuf; not known: udp-rcvbuf; less: udp-rcvbuf (-83 %); gone: udp-rcvbuf."},
 		{"compared-gone", gone, true, "nothing to do: gone: udp-rcvbuf."},
 		{"compared-nothing", none, true, "nothing to do: there was no loss before and there is none now."},
+		{"compared-others", others, true, "nothing to do: there was no loss of this traffic before and there is none now."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -140,5 +144,40 @@ func TestComparison(t *testing.T) {
 			}
 			golden(t, c.name+"-markdown", b.String())
 		})
+	}
+}
+
+// Without samples nothing says whose packets they were.
+func TestConcernWithoutSamples(t *testing.T) {
+	d := rooted()
+	for c, want := range map[record.Concern]string{
+		{}:                       "nothing was sampled that says whether it is of the traffic",
+		{WholeHost: true}:        "it meets all traffic of the host, the one that was asked for too\n",
+		{Of: 3}:                  "none of its 3 samples is of the traffic",
+		{Of: 3, WholeHost: true}: "(none of its 3 samples is of it)",
+		{Of: 3, Samples: 1}:      "1 of its 3 samples is of the traffic",
+	} {
+		d.Findings[0].Concerns = &c
+		var b bytes.Buffer
+		if err := report.Diagnosis(&b, d, report.Style{Width: 400}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), want) || strings.Contains(b.String(), " 0 samples") {
+			t.Errorf("%+v: want %q in\n%s", c, want, b.String())
+		}
+	}
+}
+
+// What is of other traffic is not called shown.
+func TestAccountingOfOtherTraffic(t *testing.T) {
+	d := record.Diagnosis{Accounting: record.Accounting{DropsSeen: 5, DropsAggregated: 5}, Elsewhere: &record.Elsewhere{Findings: 1, Drops: 5}}
+	for _, print := range []func(io.Writer, record.Diagnosis, report.Style) error{report.Diagnosis, report.Markdown} {
+		var b bytes.Buffer
+		if err := print(&b, d, report.Style{Width: 400}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), "5 shown or of other traffic") {
+			t.Error(b.String())
+		}
 	}
 }

@@ -240,7 +240,7 @@ func Summary(w io.Writer, t Total, s Style) error {
 	if !s.Quiet {
 		wrap(&b, field("watched"), seconds(t.Window.Duration), s.width())
 	}
-	writeBooks(&b, t.Accounting, t.Sources, t.Blind, s)
+	writeBooks(&b, t.Accounting, false, t.Sources, t.Blind, s)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("print summary: %w", err)
 	}

@@ -7,9 +7,10 @@ import (
 	"github.com/whydrop/whydrop/e2e/internal/guest"
 )
 
-// basisRooms are the rooms whose tests run on every kernel, also where not
-// everything does: what they ask the kernel is not the same in all of them.
-var basisRooms = []string{"internal/probe/skbdrop", "internal/probe/dropmon"}
+// fullRooms are the rooms whose tests run only on kernels that run everything:
+// they begin whole processes of whydrop, which takes most of the time in emulated
+// machines, and what they ask the kernel the rooms below them ask everywhere.
+var fullRooms = []string{"internal/cli", "internal/lab", "internal/testkit"}
 
 // basisScenarios are the losses that every kernel is given: one of each place
 // where packets get lost and of each way to count it.
@@ -23,7 +24,7 @@ var basisScenarios = []string{
 }
 
 // basis is the part of a load that every kernel is given: what whydrop itself
-// says, the rooms above, and the scenarios above without their remedies.
+// says, all rooms but those above, and the scenarios above without their remedies.
 func (l *load) basis() *load {
 	some := &load{files: l.files}
 	for _, s := range l.scenarios {
@@ -37,7 +38,7 @@ func (l *load) basis() *load {
 			if len(some.scenarios) > 0 {
 				some.jobs = append(some.jobs, labJob(some.scenarios, "--no-remedy"))
 			}
-		case !strings.Contains(j.Name, "/") || slices.Contains(basisRooms, j.Name):
+		case !slices.Contains(fullRooms, j.Name):
 			some.jobs = append(some.jobs, j)
 		}
 	}

@@ -16,14 +16,14 @@ func TestBasis(t *testing.T) {
 		{Name: jobCast},
 		labJob([]string{"no-such", "udp-rcvbuf", "xdp-drop"}),
 		{Name: "internal/cli"},
-		{Name: basisRooms[0]},
+		{Name: "internal/probe/skbdrop"},
 	}}
 	some := l.basis()
 	var names []string
 	for _, j := range some.jobs {
 		names = append(names, j.Name)
 	}
-	if want := []string{jobDoctor, jobCast, jobLab, basisRooms[0]}; !slices.Equal(names, want) {
+	if want := []string{jobDoctor, jobCast, jobLab, "internal/probe/skbdrop"}; !slices.Equal(names, want) {
 		t.Errorf("jobs %q, want %q", names, want)
 	}
 	if want := []string{"udp-rcvbuf", "xdp-drop"}; !slices.Equal(some.scenarios, want) {
@@ -56,7 +56,7 @@ func TestMachines(t *testing.T) {
 	if err := o.set("trixie,forky", "forky", ""); err != nil {
 		t.Fatal(err)
 	}
-	l := &load{scenarios: []string{"xdp-drop"}, jobs: []guest.Job{{Name: jobDoctor}, labJob([]string{"xdp-drop"}), {Name: "internal/cli"}, {Name: basisRooms[0]}}}
+	l := &load{scenarios: []string{"xdp-drop"}, jobs: []guest.Job{{Name: jobDoctor}, labJob([]string{"xdp-drop"}), {Name: "internal/cli"}, {Name: "internal/probe/skbdrop"}}}
 	var got []string
 	for _, r := range o.machines(l, "", nil) {
 		line := r.file() + ":"

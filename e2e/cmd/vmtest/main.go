@@ -55,7 +55,7 @@ type options struct {
 func main() {
 	var o options
 	kernels := flag.String("kernels", "all", "suites of Debian, by commas: "+strings.Join(suites, ", ")+"; each may end in "+debian.Generic)
-	full := flag.String("full", "all", "suites that run everything, by commas; the others run the probes' tests and a part of the scenarios, without remedies")
+	full := flag.String("full", "all", "suites that run everything, by commas; the others run all rooms but cli, lab and testkit, and a part of the scenarios, without remedies")
 	run := flag.String("run", "", "run only tests, and scenarios as lab/NAME, whose name matches this pattern")
 	flag.StringVar(&o.repo, "repo", "..", "the repository")
 	flag.BoolVar(&o.keep, "keep", false, "keep images and consoles in .cache/e2e/run")
