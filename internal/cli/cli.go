@@ -17,6 +17,7 @@ import (
 	"github.com/whydrop/whydrop/internal/filter"
 	"github.com/whydrop/whydrop/internal/kernel"
 	"github.com/whydrop/whydrop/internal/observe"
+	"github.com/whydrop/whydrop/internal/report"
 )
 
 // The exit codes of every command.
@@ -74,13 +75,23 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 		return exitOK // whoever reads the output has seen enough
 	}
 	code := exitCode(err)
-	if msg := strings.TrimSpace(err.Error()); msg != "" {
+	if msg := clean(strings.TrimSpace(err.Error())); msg != "" {
 		fmt.Fprintf(errOut, "whydrop: %s\n", msg)
 		if code == exitUsage {
 			fmt.Fprintln(errOut, "try: whydrop --help")
 		}
 	}
 	return code
+}
+
+// clean is report.Clean for a message of several lines: names in files that come
+// from elsewhere are in it.
+func clean(msg string) string {
+	lines := strings.Split(msg, "\n")
+	for i := range lines {
+		lines[i] = report.Clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
 
 func exitCode(err error) int {

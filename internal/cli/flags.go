@@ -119,7 +119,7 @@ func (k keys) add(iv record.Interval) {
 // hintUnmatched says when a part of the filter fits nothing in the file.
 func (a *app) hintUnmatched(file string, f observe.Filter, seen keys) {
 	for _, what := range f.Unmatched(slices.Collect(maps.Keys(seen))) {
-		fmt.Fprintf(a.err, "whydrop: no drop in %s matches %s\n", file, what)
+		fmt.Fprintf(a.err, "whydrop: no drop in %s matches %s\n", file, report.Clean(what))
 	}
 }
 

@@ -72,6 +72,9 @@ func readable(root fs.FS, base bool) error {
 			return err
 		}
 		for _, e := range entries {
+			if e.Type().IsRegular() {
+				continue
+			}
 			if _, err := fs.ReadDir(root, path.Join(folder, e.Name())); err != nil && !absent(err) {
 				return err
 			}

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -158,6 +160,15 @@ func TestBadOwnKnowledge(t *testing.T) {
 	if r := here(t, "knowledge", "lint", t.TempDir()); r.code != exitUsage || !strings.Contains(r.err, "neither a knowledge base") {
 		t.Errorf("an empty directory: %+v", r)
 	}
+	for path, want := range map[string]string{
+		t.TempDir(): "neither a knowledge base", filepath.Join(good, "acme-shaper"): "the folder of one cause; name the directory that holds it",
+	} {
+		for _, cmd := range [][]string{{"explain", "udp-rcvbuf", "--knowledge", path}, {"knowledge", "lint", path}} {
+			if r := here(t, cmd...); r.code != exitUsage || r.out != "" || !strings.Contains(r.err, path) || !strings.Contains(r.err, want) {
+				t.Errorf("%q: %+v", cmd, r)
+			}
+		}
+	}
 	was := ownCauses
 	defer func() { ownCauses = was }()
 	ownCauses = dir
@@ -171,5 +182,50 @@ func TestBadOwnKnowledge(t *testing.T) {
 	ownCauses = good
 	if r := here(t, "explain", "acme-shaper"); r.code != exitOK {
 		t.Errorf("that of the host: %+v", r)
+	}
+}
+
+// locked is a directory of which one folder may not be read.
+type locked struct {
+	fs.FS
+	folder string
+}
+
+func (l locked) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == l.folder {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return fs.ReadDir(l.FS, name)
+}
+
+// What may not be read is not taken for empty.
+func TestUnreadableKnowledge(t *testing.T) {
+	own := fstest.MapFS{"a/cause.yaml": {}, "README": {}}
+	base := fstest.MapFS{"causes/a/cause.yaml": {}, "reasons/r.yaml": {}, ".git/x": {}}
+	for _, c := range []struct {
+		root   fs.FS
+		base   bool
+		folder string
+		good   bool
+	}{
+		{own, false, "", true},
+		{own, false, ".", false},
+		{own, false, "a", false},
+		{base, true, "", true},
+		{base, true, "causes", false},
+		{base, true, "causes/a", false},
+		{base, true, "reasons", false},
+		{base, true, ".git", true},
+	} {
+		if err := readable(locked{c.root, c.folder}, c.base); (err == nil) != c.good {
+			t.Errorf("%q may not be read: %v", c.folder, err)
+		}
+	}
+	dir := ownDir(t, acmeFiles(""))
+	if err := os.WriteFile(filepath.Join(dir, "README"), []byte("ours"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := here(t, "explain", "acme-shaper", "--knowledge", dir); r.code != exitOK {
+		t.Errorf("with a file beside the causes: %+v", r)
 	}
 }

@@ -68,9 +68,19 @@ func (w *waiter) nothing(o *record.Observation) record.Diagnosis {
 	if shown := a.DropsAggregated - min(a.DropsAggregated, a.DropsHiddenBenign+a.DropsHiddenExpected); d.Elsewhere != nil && len(w.forgiven) == 0 {
 		d.Elsewhere.Drops = max(d.Elsewhere.Drops, shown)
 	}
+	if w.gap > 0 {
+		d.Blind = append(d.Blind, record.Blind{
+			What: fmt.Sprintf("loss in %s of this time", w.gap.Round(time.Millisecond)),
+			Why:  "drops that turned out to be no loss were looked into, and nothing was watched meanwhile",
+		})
+	}
 	if w.pieces > 1 {
-		d.Checked = append(d.Checked, fmt.Sprintf("what is said of counters is of the last %s; the time before was looked at in pieces, and no loss was found in any",
-			o.Window.Duration.Round(time.Second)))
+		what := "no loss"
+		if d.Elsewhere != nil {
+			what = "no loss of this traffic"
+		}
+		d.Checked = append(d.Checked, fmt.Sprintf("what is said of counters is of the last %s; the time before was looked at in pieces, and %s was found in any",
+			o.Window.Duration.Round(time.Second), what))
 	}
 	d.Counters = []record.Counter{}
 	d.Ledger = record.Ledger{Stations: []record.StationLoss{}, Entries: []record.LedgerEntry{}}
@@ -89,6 +99,9 @@ type waiter struct {
 	total, hidden record.Accounting
 	// partial says that only counters were read.
 	partial error
+	// ended is when the last session ended, gap how long there was none in all.
+	ended time.Time
+	gap   time.Duration
 	// forgiven are the kinds of drops that were found to be no loss, and when.
 	forgiven map[string]time.Time
 
@@ -135,13 +148,23 @@ func (w *waiter) watch(ctx context.Context) (*record.Observation, error) {
 	defer w.cancel()
 	w.ends = ctx.Err
 	w.session = s
+	w.resume(s.Header().Start)
 	w.flags.header = s.Header()
 	w.fresh(s.Header())
 	err = s.Run(ctx, w.interval)
-	o := w.piece.collector.Finish(s.Trailer())
+	t := s.Trailer()
+	w.ended = t.End
+	o := w.piece.collector.Finish(t)
 	o.Blind = addBlind(o.Blind, w.flags.traffic.look())
 	w.partial = w.flags.unwatched(s)
 	return &o, err
+}
+
+// resume notes how long nothing was watched until a session begins.
+func (w *waiter) resume(begin time.Time) {
+	if !w.ended.IsZero() {
+		w.gap += max(0, begin.Sub(w.ended))
+	}
 }
 
 // fresh begins a piece and forgets the one before.

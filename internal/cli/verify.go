@@ -36,7 +36,8 @@ FILTER as FILE was made with ("whydrop diagnose --save FILE" or "whydrop record"
 and says of each finding whether it is gone, less, the same, worse or new. Losses
 are compared as parts of the traffic that flowed, so it does not matter whether
 there is more or less of it now; without any traffic nothing can be said. With
--r AFTER a second file is compared, and nothing of this machine is looked at.
+-r AFTER a second file is compared, and nothing of this machine is looked at; one
+that leaves out more than FILE does is refused.
 
 Exit status: 0 where each finding is gone, or less than 1 % of its share of the
 traffic is left, and none is new; 1 otherwise, also where it cannot be told;
@@ -153,18 +154,15 @@ func (f *verifyFlags) again(asked *record.Asked, before *record.Observation) err
 	if f.duration == 0 {
 		f.duration = before.Window.Duration
 	}
+	if err := f.narrow(asked); err != nil {
+		return fmt.Errorf("%s: %w", f.before, err)
+	}
 	if f.file != "" {
-		if err := f.narrow(asked); err != nil {
-			return err
-		}
 		f.traffic.pid = 0
 		return nil
 	}
 	if f.duration <= 0 {
 		return usage(fmt.Errorf("%s: does not say how long it was watched; say --duration", f.before))
-	}
-	if err := f.narrow(asked); err != nil {
-		return err
 	}
 	if f.pid != 0 {
 		if f.traffic.pid == 0 {

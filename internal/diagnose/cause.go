@@ -357,7 +357,12 @@ func (c *Cause) compile(how trust) error {
 	if err := cmpErr(c.checkRequests(), c.checkLets()); err != nil {
 		return err
 	}
-	for _, e := range c.expressions() {
+	all := c.expressions()
+	for _, e := range all {
+		e.sampled()
+		e.counters()
+	}
+	for _, e := range all {
 		e.forget()
 	}
 	return nil

@@ -230,6 +230,8 @@ func outcome(c *record.FindingChange, then, now *side) (record.Outcome, string) 
 		return cannotTell("the first observation has no share to compare with")
 	case d <= sameWithin*expected || d <= chance:
 		return record.OutcomeSame, why + ": so much is chance"
+	case got < expected && c.Traffic == ofTime:
+		return cannotTell(why + "; nothing was counted that says whether as much traffic flowed")
 	case got < expected && idle(c, then, now):
 		return cannotTell(why + slower(c, then, now))
 	case got < expected:

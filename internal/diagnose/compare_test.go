@@ -60,6 +60,8 @@ func TestCompare(t *testing.T) {
 	}
 	alerts := full(0, 9000)
 	alerts.Accounting.AlertsLost = 1
+	fewer := full(100, 10_000)
+	fewer.Counters = fewer.Counters[:1]
 	longer := full(200, 20_000)
 	longer.Window.Duration *= 2
 	for _, c := range []struct {
@@ -85,6 +87,7 @@ func TestCompare(t *testing.T) {
 		{"a queue under load", twos(100, 10_000), twos(0, 9000), "two:gone:-1.00", "none of 9000"},
 		{"a queue under less load", twos(100, 10_000), twos(0, 7000), "two:gone:-1.00", "only 70 %"},
 		{"drops without a place", full(1000, 10_000), unplaced(10), "one:not-known:+0.00", "where 10 drops of the second time were"},
+		{"less of it, and no counter of traffic", full(1000, 10_000), fewer, "one:not-known:+0.00", "whether as much traffic flowed"},
 		{"a few of them", full(1000, 10_000), unplaced(9), "one:gone:-1.00", "none of 9000"},
 		{"alerts lost", full(1000, 10_000), alerts, "one:not-known:+0.00", "1 alerts of the drop monitor"},
 		{"a queue with little load that lost little", twos(1000, 10_000), twos(1, 1000), "two:not-known:+0.00", "10 %"},

@@ -68,7 +68,9 @@ func cutLine(line []byte) (name string, l compiledText, ok bool) {
 
 var crcTable = crc64.MakeTable(crc64.ECMA)
 
-func sumOf(text []byte) string { return fmt.Sprintf("%016x-%d", crc64.Checksum(text, crcTable), len(text)) }
+func sumOf(text []byte) string {
+	return fmt.Sprintf("%016x-%d", crc64.Checksum(text, crcTable), len(text))
+}
 
 // decoded fills v with what is compiled of a file, and says whether there is
 // something.

@@ -179,8 +179,6 @@ func newExpression(text string, env any, lets []Let, kind expr.Option) *expressi
 // forget drops what checking e left behind, which is large: of all expressions
 // few are needed again. Nothing else may use e meanwhile.
 func (e *expression) forget() {
-	e.sampled()
-	e.counters()
 	e.program = sync.OnceValues(e.compile)
 }
 

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -17,7 +18,7 @@ import (
 
 func load(t testing.TB) *diagnose.Knowledge {
 	t.Helper()
-	k, err := diagnose.Load(knowledge.FS)
+	k, err := diagnose.BuiltIn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,11 +28,20 @@ func load(t testing.TB) *diagnose.Knowledge {
 // triage is the knowledge base without its causes.
 func triage(t testing.TB) *diagnose.Knowledge {
 	t.Helper()
-	k, err := diagnose.Load(without(t, func(name string) bool { return strings.HasPrefix(name, "causes/") }))
-	if err != nil {
-		t.Fatal(err)
+	causeless.Do(func() {
+		fsys := without(t, func(name string) bool { return strings.HasPrefix(name, "causes/") })
+		causeless.k, causeless.err = diagnose.Load(fsys)
+	})
+	if causeless.err != nil {
+		t.Fatal(causeless.err)
 	}
-	return k
+	return causeless.k
+}
+
+var causeless struct {
+	sync.Once
+	k   *diagnose.Knowledge
+	err error
 }
 
 // without copies the knowledge base, but for the files that leaveOut names.

@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"fmt"
-	"reflect"
 	"regexp"
 	"slices"
 
@@ -37,13 +36,13 @@ func (l *Let) function() string {
 		return letAny
 	}
 	switch kindOf(program.Node()) {
-	case reflect.Int:
+	case kindInt:
 		return letInt
-	case reflect.Float64:
+	case kindFloat:
 		return letFloat
-	case reflect.String:
+	case kindString:
 		return letText
-	case reflect.Bool:
+	case kindBool:
 		return letTruth
 	}
 	return letAny
@@ -175,12 +174,4 @@ func (c *Cause) checkLets() error {
 	return nil
 }
 
-func scopeHas(name string) bool {
-	t := reflect.TypeFor[scope]()
-	for i := range t.NumField() {
-		if t.Field(i).Tag.Get("expr") == name {
-			return true
-		}
-	}
-	return false
-}
+func scopeHas(name string) bool { return newExpression(name, scope{}, nil, nil).check() == nil }

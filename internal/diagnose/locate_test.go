@@ -63,10 +63,7 @@ func packeted(o record.Observation) record.Observation {
 // namespaces, sockets and stacks. What is found then may be less. It must not be
 // wrong for certain, and must hide no loss.
 func TestLessIsKnown(t *testing.T) {
-	k, err := Load(knowledge.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := builtIn(t)
 	names, err := fs.Glob(knowledge.FS, "causes/*/cases/*.txtar")
 	if err != nil {
 		t.Fatal(err)
@@ -132,10 +129,7 @@ func counted(name string, ns record.NetNS, dev record.Device, delta uint64) reco
 }
 
 func TestLocate(t *testing.T) {
-	k, err := Load(knowledge.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := builtIn(t)
 	red, blue := record.NetNS{Inode: 7, Name: "red"}, record.NetNS{Inode: 8, Name: "blue"}
 	eth0, eth1 := record.Device{Index: 2, Name: "eth0"}, record.Device{Index: 3, Name: "eth1"}
 	rcvbuf, qdisc := record.Location{Symbol: "udp_queue_rcv_one_skb"}, record.Location{Symbol: "__dev_queue_xmit"}
@@ -181,10 +175,7 @@ func TestLocate(t *testing.T) {
 
 // TestPlacedFindingSaysSo: where a place is a conclusion, that is evidence too.
 func TestPlacedFindingSaysSo(t *testing.T) {
-	k, err := Load(knowledge.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := builtIn(t)
 	red := record.NetNS{Inode: 7, Name: "red"}
 	o := summarised(record.Observation{
 		Window:   record.Window{Duration: time.Second},
@@ -212,10 +203,7 @@ func TestPlacedFindingSaysSo(t *testing.T) {
 
 // TestHardware: a drop by a device is at the NIC, by the name of its trap.
 func TestHardware(t *testing.T) {
-	k, err := Load(knowledge.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := builtIn(t)
 	trap := func(name, group string) record.Count {
 		return record.Count{Key: record.Key{Reason: record.Reason{Name: name, Subsystem: record.SubsystemDevlink, Group: group}}, Drops: 3}
 	}

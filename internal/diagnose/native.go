@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"errors"
-	"reflect"
 
 	"github.com/expr-lang/expr/ast"
 )
@@ -33,10 +32,10 @@ func (e *expression) native() func(*scope) (any, error) {
 		return func(s *scope) (any, error) { return f(s), nil }
 	}
 	switch kindOf(n) {
-	case reflect.Int:
+	case kindInt:
 		f := wholeOf(n)
 		return func(s *scope) (any, error) { v, err := f(s); return valued(v, err) }
-	case reflect.Bool:
+	case kindBool:
 		f := truthOf(n)
 		return func(s *scope) (any, error) { v, err := f(s); return valued(v, err) }
 	}
@@ -52,11 +51,19 @@ func valued[T any](v T, err error) (any, error) {
 	return v, nil
 }
 
-func kindOf(n ast.Node) reflect.Kind {
+// The types of parts that matter, by their names in Go.
+const (
+	kindInt    = "int"
+	kindFloat  = "float64"
+	kindString = "string"
+	kindBool   = "bool"
+)
+
+func kindOf(n ast.Node) string {
 	if t := n.Type(); t != nil {
-		return t.Kind()
+		return t.Kind().String()
 	}
-	return reflect.Invalid
+	return ""
 }
 
 // leave leaves n to the machine, unless the call that n begins with tells that it
@@ -193,7 +200,7 @@ func wholeOf(n ast.Node) whole {
 }
 
 func knownWhole(n ast.Node) whole {
-	if kindOf(n) != reflect.Int {
+	if kindOf(n) != kindInt {
 		return nil
 	}
 	switch n := n.(type) {
@@ -204,7 +211,7 @@ func knownWhole(n ast.Node) whole {
 	case *ast.CallNode:
 		return wholeCall(n)
 	case *ast.ConditionalNode:
-		if kindOf(n.Exp1) == reflect.Int && kindOf(n.Exp2) == reflect.Int {
+		if kindOf(n.Exp1) == kindInt && kindOf(n.Exp2) == kindInt {
 			return choice(truthOf(n.Cond), wholeOf(n.Exp1), wholeOf(n.Exp2))
 		}
 	case *ast.BinaryNode:
@@ -252,7 +259,7 @@ var comparisons = map[string]func(a, b int) bool{
 // both is an operation on two whole numbers, the left one first; nil where they
 // are not.
 func both[T any](left, right ast.Node, op func(a, b int) T) func(*scope) (T, error) {
-	if op == nil || kindOf(left) != reflect.Int || kindOf(right) != reflect.Int {
+	if op == nil || kindOf(left) != kindInt || kindOf(right) != kindInt {
 		return nil
 	}
 	a, b := wholeOf(left), wholeOf(right)
@@ -326,7 +333,7 @@ func knownTruth(n ast.Node) truth {
 			return func(s *scope) (bool, error) { v, err := f(s); return !v && err == nil, err }
 		}
 	case *ast.CallNode:
-		if i, ok := usedLet(n); ok && kindOf(n) == reflect.Bool {
+		if i, ok := usedLet(n); ok && kindOf(n) == kindBool {
 			return func(s *scope) (bool, error) { return s.LetTruth(i) }
 		}
 		if name, args, ok := callOf(n); ok && name == "has" && len(args) == 1 {

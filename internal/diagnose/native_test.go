@@ -20,7 +20,9 @@ func TestNative(t *testing.T) {
 		for i, in := range m.order {
 			s := m.scope(in, in.total)
 			s.Delta, s.Before, s.After, s.Value = 3, 4, 7, "some"
-			for _, e := range k.causes[(n+i)%len(k.causes)].expressions() {
+			c := k.causes[(n+i)%len(k.causes)]
+			s.define(c.Lets)
+			for _, e := range c.expressions() {
 				program, err := e.program()
 				if err != nil {
 					t.Fatal(err)

@@ -159,7 +159,7 @@ func still[T any](t *testing.T, proto string, do func() T) (got T) {
 		var now strings.Builder
 		for _, f := range facts(t, "sockets", proto) {
 			now.WriteString(f.Name)
-			for _, name := range []string{"cookie", "state", "recv_q", "send_q", "bytes_acked", "segs_in", "segs_out", "backoff", "ato", "timer", "timer_retrans", "retransmits", "drops", "rmem"} {
+			for _, name := range []string{"cookie", "state", "recv_q", "send_q", "bytes_acked", "segs_in", "segs_out", "backoff", "ato", "timer", "timer_retrans", "retransmits", "drops", "rmem", "fwd_alloc", "wmem", "wmem_queued", "sk_backlog"} {
 				now.WriteString(" " + f.Fields[name])
 			}
 		}

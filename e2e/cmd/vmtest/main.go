@@ -152,22 +152,29 @@ func (o *options) machines(l *load, cache string, out io.Writer) (reports []*rep
 			Suite: suite, part: part, o: o, load: work, cache: cache, out: out, printing: printing, fetching: fetching[suite],
 		})
 	}
-	for _, suite := range o.suites {
-		if slices.Contains(o.all, suite) {
-			parts := l.split()
-			for i, part := range parts {
-				name := ""
-				if len(parts) > 1 {
-					name = fmt.Sprintf(" %d/%d", i+1, len(parts))
-				}
-				add(suite, name, part)
+	split := func(suite string, l *load) {
+		parts := l.split()
+		for i, part := range parts {
+			name := ""
+			if len(parts) > 1 {
+				name = fmt.Sprintf(" %d/%d", i+1, len(parts))
 			}
+			add(suite, name, part)
 		}
 	}
+	others := slices.DeleteFunc(slices.Clone(o.suites), func(suite string) bool { return slices.Contains(o.all, suite) })
 	for _, suite := range o.suites {
-		if !slices.Contains(o.all, suite) {
-			add(suite, "", l.basis())
+		if slices.Contains(o.all, suite) {
+			split(suite, l)
 		}
+	}
+	for i, suite := range others {
+		// So that the last one does not work alone.
+		if i == len(others)-1 && len(others)%2 == 1 && len(others) > 1 {
+			split(suite, l.basis())
+			continue
+		}
+		add(suite, "", l.basis())
 	}
 	return reports
 }
