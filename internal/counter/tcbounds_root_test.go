@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -80,6 +81,12 @@ func TestReadingDevicesChangesNothing(t *testing.T) {
 			for _, command := range c.commands {
 				f := strings.Fields(command)
 				program(t, "tc", append([]string{f[0], f[1], "dev", "v0"}, f[2:]...)...)
+			}
+		}
+		// The kernel finds out a moment later that the other end is down.
+		for end := time.Now().Add(20 * time.Second); strings.Contains(string(program(t, "ip", "-o", "link", "show", "dev", "v0")), "state UNKNOWN"); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the state of v0 is not known after 20 s")
 			}
 		}
 		check("with queues")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/whydrop/whydrop/record"
 )
@@ -382,6 +383,9 @@ func (m *matcher) weighAll(f *record.Finding, in *instance, s *scope) {
 	}
 }
 
+// hostSettings is where settings of the host's own namespace are kept.
+const hostSettings = "/etc/sysctl.d/"
+
 // advise fills in what to do and how to see that it helped.
 func (m *matcher) advise(f *record.Finding, c *Cause, s *scope) {
 	run := s.forCommands()
@@ -399,6 +403,9 @@ func (m *matcher) advise(f *record.Finding, c *Cause, s *scope) {
 		}
 		out := record.Remedy{Command: command}
 		out.Persist, _ = r.persist.expand(run)
+		if run.NS != "" && strings.HasPrefix(command, run.NS) && strings.Contains(out.Persist, hostSettings) {
+			out.Persist = "set it where the namespace is made: files of the host are not read for it"
+		}
 		out.Undo, _ = r.undo.expand(run)
 		out.Risk, _ = r.risk.expand(s)
 		out.Why, _ = r.why.expand(s)

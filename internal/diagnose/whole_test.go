@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/whydrop/whydrop/internal/diagnose"
 	"github.com/whydrop/whydrop/knowledge"
 )
 
@@ -82,5 +83,30 @@ func TestCasesOfTheField(t *testing.T) {
 		if !strings.Contains(string(text), "cause: "+c.cause) {
 			t.Errorf("%s: %s does not want %s to be found", c.story, name, c.cause)
 		}
+	}
+}
+
+// TestSettingsOfNamespaces: no remedy for a namespace is kept in a file that only
+// the host's own namespace reads.
+func TestSettingsOfNamespaces(t *testing.T) {
+	k := load(t)
+	elsewhere, own := 0, 0
+	for _, id := range []string{"icmp-echo-ignored", "tcp-syn-queue", "tcp-rcvbuf-prune"} {
+		o := observationOf(t, knowledge.FS, path.Join("causes", id, "cases", "lab-6.18.txtar"))
+		for _, f := range diagnose.Run(&o, k, diagnose.Options{All: true}).Findings {
+			for _, r := range f.Remedy {
+				if strings.HasPrefix(r.Command, "nsenter ") || strings.HasPrefix(r.Command, "ip netns exec ") {
+					elsewhere++
+					if strings.Contains(r.Persist, "/etc/sysctl.d/") {
+						t.Errorf("%s: %s\n%s", id, r.Command, r.Persist)
+					}
+				} else {
+					own++
+				}
+			}
+		}
+	}
+	if elsewhere == 0 {
+		t.Errorf("no remedy of a namespace, %d of the host", own)
 	}
 }
