@@ -265,6 +265,7 @@ func labRunAll(t *testing.T, n string, flags ...string) {
 		t.Run(s.Name, func(t *testing.T) {
 			l := labLineOf(t, lines[i])
 			if l.Skipped != "" {
+				checkLeftOut(t, s)
 				t.Skip(l.Skipped)
 			}
 			if len(l.Mismatch) > 0 {
@@ -281,6 +282,24 @@ func labRunAll(t *testing.T, n string, flags ...string) {
 	}
 	if (r.code == exitOK) != (wrong == 0) {
 		t.Errorf("exit status %d with %d scenarios not as expected: %s", r.code, wrong, r.err)
+	}
+}
+
+// checkLeftOut: only what the expectation leaves out of this host, or of this
+// kernel, may not run.
+func checkLeftOut(t *testing.T, s lab.Scenario) {
+	t.Helper()
+	want, err := lab.Expected(s.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var host kernel.Host
+	_, running, err := host.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want.MachineOnly == "" && want.WorksOn(running.Release) {
+		t.Fatalf("%s did not run, and nothing is expected to keep it from running on %s", s.Name, running.Release)
 	}
 }
 

@@ -70,7 +70,7 @@ func TestLabMachineOnly(t *testing.T) {
 		}
 	}
 	if some == "" {
-		t.Skip("there is no such scenario")
+		t.Fatal("no scenario is for virtual machines only, so nothing shows that such a one is refused")
 	}
 	r := run(t, "lab", "run", some)
 	if r.code != exitUnavailable || !strings.Contains(r.err, "--whole-host") || r.out != "" {
