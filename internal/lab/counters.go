@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 
+	"github.com/vishvananda/netlink"
 	"github.com/whydrop/whydrop/internal/lab/netlab"
 )
 
@@ -112,4 +113,20 @@ func parseTable(text []byte, table, field string) (uint64, error) {
 		break
 	}
 	return 0, fmt.Errorf("counter %s.%s: %w", table, field, errNoCounter)
+}
+
+// linkCounter is a number that the kernel keeps of a device of the host. The error
+// of one that it does not keep has its name.
+func (t *topology) linkCounter(device, name string, of func(*netlink.LinkStatistics) uint64) counter {
+	return func() (uint64, error) {
+		link, err := t.host.Link(device)
+		if err != nil {
+			return 0, err
+		}
+		s := link.Attrs().Statistics
+		if s == nil {
+			return 0, fmt.Errorf("%s of %s: %w", name, device, errNoCounter)
+		}
+		return of(s), nil
+	}
 }

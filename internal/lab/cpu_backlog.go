@@ -93,15 +93,5 @@ func maxBacklog() (uint64, error) {
 
 // rxDropped counts what the host's kernel lost of what came in by a device.
 func (t *topology) rxDropped(device string) counter {
-	return func() (uint64, error) {
-		link, err := t.host.Link(device)
-		if err != nil {
-			return 0, err
-		}
-		s := link.Attrs().Statistics
-		if s == nil {
-			return 0, fmt.Errorf("rx_dropped of %s: %w", device, errNoCounter)
-		}
-		return s.RxDropped, nil
-	}
+	return t.linkCounter(device, "rx_dropped", func(s *netlink.LinkStatistics) uint64 { return s.RxDropped })
 }

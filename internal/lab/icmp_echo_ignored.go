@@ -15,6 +15,12 @@ func buildEchoIgnored(t *topology) (*rig, error) {
 	if err := t.host.Sysctl("net.ipv4.icmp_echo_ignore_all", "1"); err != nil {
 		return nil, err
 	}
+	return unansweredPings(t)
+}
+
+// unansweredPings sends pings to the host, and counts those that it took and did
+// not answer.
+func unansweredPings(t *topology) (*rig, error) {
 	r := newRig(t)
 	r.flow = flow(protoICMP, peerNet.Addr(), hostNet.Addr())
 	if err := r.sendPacket(t, newPacket(r.flow)); err != nil {

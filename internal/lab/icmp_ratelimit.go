@@ -23,20 +23,5 @@ func buildICMPRateLimit(t *topology) (*rig, error) {
 			return nil, err
 		}
 	}
-	r := newRig(t)
-	r.flow = flow(protoICMP, peerNet.Addr(), hostNet.Addr())
-	if err := r.sendPacket(t, newPacket(r.flow)); err != nil {
-		return nil, err
-	}
-	asked, err := t.table("snmp", "Icmp", "InEchos")
-	if err != nil {
-		return nil, err
-	}
-	answered, err := t.table("snmp", "Icmp", "OutEchoReps")
-	if err != nil {
-		return nil, err
-	}
-	r.count(difference(asked, answered), "Icmp.InEchos - Icmp.OutEchoReps", "/proc/net/snmp",
-		"nstat -az IcmpInEchos IcmpOutEchoReps")
-	return r, nil
+	return unansweredPings(t)
 }

@@ -1,9 +1,8 @@
 package lab
 
 import (
-	"fmt"
-
 	"github.com/gopacket/gopacket/layers"
+	"github.com/vishvananda/netlink"
 
 	"github.com/whydrop/whydrop/internal/lab/netlab"
 )
@@ -55,15 +54,5 @@ func buildTunnelECN(t *topology) (*rig, error) {
 
 // rxFrameErrors counts the frames that a device of the host found wrong.
 func (t *topology) rxFrameErrors(device string) counter {
-	return func() (uint64, error) {
-		link, err := t.host.Link(device)
-		if err != nil {
-			return 0, err
-		}
-		s := link.Attrs().Statistics
-		if s == nil {
-			return 0, fmt.Errorf("rx_frame_errors of %s: %w", device, errNoCounter)
-		}
-		return s.RxFrameErrors, nil
-	}
+	return t.linkCounter(device, "rx_frame_errors", func(s *netlink.LinkStatistics) uint64 { return s.RxFrameErrors })
 }

@@ -1,6 +1,10 @@
 package lab
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
 
 // vethPeerMTU sends packets that the other end of the veth pair is too small
 // for.
@@ -37,15 +41,5 @@ func buildPeerMTU(t *topology) (*rig, error) {
 // txDropped counts what a device of the host did not send. The kernel does so
 // in the sender's call.
 func (t *topology) txDropped(device string) counter {
-	return func() (uint64, error) {
-		link, err := t.host.Link(device)
-		if err != nil {
-			return 0, err
-		}
-		s := link.Attrs().Statistics
-		if s == nil {
-			return 0, fmt.Errorf("tx_dropped of %s: %w", device, errNoCounter)
-		}
-		return s.TxDropped, nil
-	}
+	return t.linkCounter(device, "tx_dropped", func(s *netlink.LinkStatistics) uint64 { return s.TxDropped })
 }
