@@ -35,9 +35,10 @@ import (
 // suites are Debian's releases, from the oldest kernel to the newest.
 var suites = []string{"bullseye", "bookworm", "trixie", "forky"}
 
-// atOnce is how many machines run at the same time: tests wait for something
-// half of their time, so a machine of two processors keeps one busy.
-func atOnce() int { return max(2, min(runtime.NumCPU(), len(suites))) }
+// atOnce is how many machines run at the same time. Most jobs have one processor,
+// and tests wait for something a third of their time: two machines leave a third
+// of two processors idle (vmstat).
+func atOnce() int { return max(2, min(runtime.NumCPU()*3/2, len(suites))) }
 
 type options struct {
 	repo   string
