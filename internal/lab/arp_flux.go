@@ -98,18 +98,33 @@ func (t *topology) second(up bool) error {
 		return fmt.Errorf("set device %s up %v: %w", secondDevice, up, err)
 	}
 	// The bridge forgets what is behind a port when that has no carrier.
+	return t.awaitPort(secondPeer, up)
+}
+
+// awaitPort returns when the bridge takes the port for up, or for down.
+//
+// A worker of the kernel sets a device's state and tells the bridge, both under
+// one lock (net/core/link_watch.c, linkwatch_do_dev). It runs once a second but
+// for what is urgent, and an end of a veth pair is not urgent if the other end,
+// in its own namespace, has the same index (linkwatch_urgent_event). Before 6.8
+// the state of a port that has just come up is thus unknown for up to a second,
+// or down, and if it loses its carrier meanwhile it stays unknown, and what is
+// sent to it is lost. From 6.8 asking for the state does the worker's work
+// (net/core/rtnetlink.c, rtnl_getlink). Seen on 5.10 and 6.1, not from 6.12 on.
+func (t *topology) awaitPort(device string, up bool) error {
 	const pause = time.Millisecond
 	for end := time.Now().Add(defaultPatience); ; time.Sleep(pause) {
-		port, err := t.peer.Link(secondPeer)
+		port, err := t.peer.Link(device)
 		if err != nil {
 			return err
 		}
 		state := port.Attrs().OperState
-		if (state == netlink.OperUp) == up {
+		down := state == netlink.OperDown || state == netlink.OperLowerLayerDown
+		if up && state == netlink.OperUp || !up && down {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("device %s: its state is %s after %s", secondPeer, state, defaultPatience)
+			return fmt.Errorf("port %s of %s: its state is %s after %s", device, bridgeDevice, state, defaultPatience)
 		}
 	}
 }
@@ -165,7 +180,10 @@ func (t *topology) twoInOneNetwork() error {
 	if err := links.LinkSetUp(bridge); err != nil {
 		return fmt.Errorf("set device %s up: %w", bridgeDevice, err)
 	}
-	return t.peer.AddAddr(bridgeDevice, peerNet)
+	if err := t.peer.AddAddr(bridgeDevice, peerNet); err != nil {
+		return err
+	}
+	return errors.Join(t.awaitPort(peerDevice, true), t.awaitPort(secondPeer, true))
 }
 
 // wrongAnswer has the peer learn that the host's address is at the MAC of the

@@ -79,7 +79,7 @@ func (e End) configure(other End) error {
 // awaitCarrier returns when the end can send. The one that came up first gets
 // its carrier from the other, and a worker of the kernel lets it send after
 // that (net/core/link_watch.c, linkwatch_do_dev): packets before are dropped.
-// The other can send at once, though kernels before 6.7 show it a second late.
+// The other can send at once, though kernels before 6.8 show it a second late.
 func (e End) awaitCarrier() error {
 	const patience, pause = 20 * time.Second, time.Millisecond
 	for end := time.Now().Add(patience); ; time.Sleep(pause) {
