@@ -36,7 +36,7 @@ var (
 // service stops reading in the middle of it, and that is.
 func TestBusyHost(t *testing.T) {
 	if testing.Short() { // an emulated machine
-		*busyFor = *busyFor * 2 / 3
+		*busyFor = *busyFor * 2 / 5
 	}
 	var hidden atomic.Uint64
 	t.Run("hosts", func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -90,15 +91,21 @@ func absent(err error) bool {
 
 // holds says why a directory adds nothing.
 func (l ownLayer) holds() error {
-	for _, files := range []string{"causes/*/cause.yaml", "reasons/*.yaml", "locations/*.yaml", "counters/*.yaml"} {
-		if found, err := fs.Glob(l.FS, files); err == nil && len(found) > 0 {
-			return nil
-		}
+	if l.has("causes/*/cause.yaml", "reasons/*.yaml", "locations/*.yaml", "counters/*.yaml") {
+		return nil
 	}
 	if _, err := os.Stat(filepath.Join(l.dir, "cause.yaml")); err == nil {
 		return fmt.Errorf("%s: is the folder of one cause; name the directory that holds it", l.dir)
 	}
 	return fmt.Errorf("%s: neither a knowledge base nor a directory of causes (no ID/cause.yaml, no causes/ID/cause.yaml)", l.dir)
+}
+
+// has says whether there is a file of one of these patterns.
+func (l ownLayer) has(patterns ...string) bool {
+	return slices.ContainsFunc(patterns, func(files string) bool {
+		found, err := fs.Glob(l.FS, files)
+		return err == nil && len(found) > 0
+	})
 }
 
 // isBase says whether a directory has the form of the whole base: one of its

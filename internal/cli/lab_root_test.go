@@ -17,7 +17,7 @@ func TestLabRemedies(t *testing.T) {
 	testkit.NeedRoot(t)
 	const setting = "/proc/sys/net/core/netdev_max_backlog"
 	before := readText(t, setting)
-	r := run(t, "lab", "run", "cpu-backlog", "-j")
+	r := here(t, "lab", "run", "cpu-backlog", "-j")
 	l := labLineOf(t, r.out)
 	if r.code != exitOK || l.Remedy == nil || l.Remedy.Command == nil || l.Remedy.Command.Refused == "" || l.Remedy.Tried ||
 		!strings.Contains(l.Remedy.Command.Command, "netdev_max_backlog") {
@@ -26,13 +26,13 @@ func TestLabRemedies(t *testing.T) {
 	if after := readText(t, setting); after != before {
 		t.Errorf("netdev_max_backlog was %s and is %s", before, after)
 	}
-	r = run(t, "lab", "run", "icmp-echo-ignored", "-j")
+	r = here(t, "lab", "run", "icmp-echo-ignored", "-j")
 	l = labLineOf(t, r.out)
 	c := l.Remedy
 	if r.code != exitOK || c == nil || !c.Tried || c.Sent != 100 || c.Lost != 0 || c.Again != 0 || c.Undo == nil || c.Undo.Code != 0 || len(c.Verify) == 0 {
 		t.Errorf("a remedy for the namespace: %+v, exit status %d: %s", c, r.code, r.err)
 	}
-	r = run(t, "lab", "run", "icmp-echo-ignored", "--no-remedy", "-j")
+	r = here(t, "lab", "run", "icmp-echo-ignored", "--no-remedy", "-j")
 	if l = labLineOf(t, r.out); l.Remedy != nil || l.Counted != 100 {
 		t.Errorf("without a remedy: %+v", l.Remedy)
 	}
@@ -76,7 +76,7 @@ func TestLabMachineOnly(t *testing.T) {
 	if r.code != exitUnavailable || !strings.Contains(r.err, "--whole-host") || r.out != "" {
 		t.Errorf("%s: exit status %d: %s%s", some, r.code, r.err, r.out)
 	}
-	if r := run(t, "lab", "list"); !strings.Contains(r.out, "\n* only in a virtual machine") {
+	if r := here(t, "lab", "list"); !strings.Contains(r.out, "\n* only in a virtual machine") {
 		t.Errorf("the list does not tell:\n%s", r.out)
 	}
 }

@@ -61,7 +61,7 @@ func TestUntilLoss(t *testing.T) {
 	if len(d.Findings) != 1 || d.Findings[0].Cause != "udp-noport" || d.Findings[0].Drops != 20 {
 		t.Errorf("found %s", describe(d.Findings))
 	}
-	if r := run(t, "report", saved, "-q"); !strings.Contains(r.out, "20 packets dropped") || !strings.Contains(r.out, "udp-noport") {
+	if r := here(t, "report", saved, "-q"); !strings.Contains(r.out, "20 packets dropped") || !strings.Contains(r.out, "udp-noport") {
 		t.Errorf("what was saved: %+v", r)
 	}
 
@@ -81,7 +81,7 @@ func TestUntilLoss(t *testing.T) {
 	if len(cmp.Changes) != 1 || cmp.Changes[0].Outcome != record.OutcomeSame || c.ProcessState.ExitCode() != exitFinding {
 		t.Errorf("exit status %d, %+v", c.ProcessState.ExitCode(), cmp.Changes)
 	}
-	if r := run(t, "verify", saved, "--duration", "1s"); r.code != exitFinding || !strings.HasPrefix(r.out, "act: not known: udp-noport") {
+	if r := here(t, "verify", saved, "--duration", "1s"); r.code != exitFinding || !strings.HasPrefix(r.out, "act: not known: udp-noport") {
 		t.Errorf("without traffic: %+v", r)
 	}
 }
@@ -108,7 +108,7 @@ func TestUntilLossPieces(t *testing.T) {
 	const scenario = "tcp-accept-queue"
 	setup := prepared(t, scenario)
 	w := &waiter{
-		app: &app{out: io.Discard, err: io.Discard}, knowledge: k, begin: time.Now(), every: 2 * time.Second,
+		app: &app{out: io.Discard, err: io.Discard}, knowledge: k, begin: time.Now(), every: time.Second,
 		flags: &watching{filter: observe.Filter{NetNS: []string{fmt.Sprint(setup.NetNS)}}}, forgiven: map[string]time.Time{},
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -118,7 +118,7 @@ func TestUntilLossPieces(t *testing.T) {
 		for !attached(os.Getpid()) && ctx.Err() == nil {
 			time.Sleep(20 * time.Millisecond)
 		}
-		time.Sleep(5 * time.Second) // some pieces later
+		time.Sleep(3 * time.Second) // some pieces later
 		truth, err := setup.Provoke(ctx, 5)
 		if err != nil {
 			t.Error(err)
@@ -134,7 +134,7 @@ func TestUntilLossPieces(t *testing.T) {
 	if len(d.Findings) != 1 || d.Findings[0].Cause != scenario || d.Findings[0].Drops != truth {
 		t.Errorf("found %s, lost were %d", describe(d.Findings), truth)
 	}
-	if from := o.Window.Start.Sub(w.begin); from < 2*time.Second {
+	if from := o.Window.Start.Sub(w.begin); from < w.every {
 		t.Errorf("the piece begins %s after the wait: nothing was forgotten", from)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +41,12 @@ many drops had no sample that could tell is said at the end.
 
 ` + filterHelp + `
 
-What --pid shows is what FILTER would show of the sockets of a process.`,
+What --pid shows is what FILTER would show of the sockets of a process.
+
+The class of a line is that of its reason and its place. Of --knowledge and of
+/etc/whydrop/causes.d watch uses reasons and locations, and no causes, neither
+yours nor those that are built in: these need counters and settings, which only
+diagnose reads. So a drop that a cause calls benign can be shown here.`,
 		Example: `  whydrop watch
   whydrop watch --each udp port 53 and host 10.0.0.7
   whydrop watch --each -i eth0 --count 20
@@ -112,7 +118,32 @@ func (a *app) newViewer(w *watchFlags) (*viewer, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.hintCauses()
 	return &viewer{app: a, flags: w, knowledge: k, style: a.style(w.all)}, nil
+}
+
+// hintCauses says that causes of somebody's own are not used, where they were asked
+// for and there is nothing else, and that they are not good, where diagnose would
+// refuse them. Neither is a reason not to watch.
+func (a *app) hintCauses() {
+	layers, err := a.ownLayers()
+	if err != nil {
+		return // loadTriage has said so
+	}
+	some := false
+	for _, l := range layers {
+		causes := l.has("causes/*/cause.yaml")
+		some = some || causes
+		if causes && slices.Contains(a.knowledgeDirs, l.dir) && !l.has("reasons/*.yaml", "locations/*.yaml") {
+			fmt.Fprintf(a.err, "whydrop: %s has causes alone, which are for diagnose: watch uses reasons and locations\n", report.Clean(l.dir))
+		}
+	}
+	if !some {
+		return
+	}
+	if _, err := a.loadKnowledge(); err != nil {
+		fmt.Fprintf(a.err, "whydrop: %s; diagnose refuses this, watch does not use it\n", report.Clean(err.Error()))
+	}
 }
 
 // chosen leaves in an interval what the FILTER asks for: the samples that match,

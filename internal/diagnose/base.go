@@ -3,6 +3,7 @@ package diagnose
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,6 +75,15 @@ func newBase(o *record.Observation) *base {
 
 // maxSlack bounds slack: what differs by more is different.
 const maxSlack = 0.25
+
+// missed is how many of so many drops the counters may have missed because they did
+// not see the whole window: those that came in that time at the rate of the rest, and
+// as many more as chance brings (three standard deviations of a Poisson process). A
+// burst just then may have been more: that is not known, and stays open.
+func (b *base) missed(drops float64) float64 {
+	n := b.slack * drops
+	return n + 3*math.Sqrt(n)
+}
 
 func joinRequest(kind, arg string) string { return strings.TrimSpace(kind + " " + arg) }
 

@@ -57,6 +57,8 @@ type Cause struct {
 
 	// Explanation is explain.md.
 	Explanation string `yaml:"-"`
+	// own: somebody's own, not built in.
+	own bool
 
 	title        *template
 	lost         *expression
@@ -138,6 +140,7 @@ func loadCauses(fsys fs.FS, k *Knowledge, how trust) error {
 		return err
 	}
 	for i, c := range k.causes {
+		c.markOwn(fsys, files[i])
 		if err := c.ready(fsys, files[i], how); err != nil {
 			return err
 		}

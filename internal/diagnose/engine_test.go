@@ -109,6 +109,8 @@ func TestEngine(t *testing.T) {
 	late.CountersWindow.Duration = 9 * time.Second
 	skewed := watched(a(1000), moves("T.a", 850), moves("T.b", 150))
 	skewed.CountersWindow.Duration = 8 * time.Second
+	behind := watched(a(466), moves("T.a", 442)) // 450 a second, of which the counters saw 50 ms less
+	behind.Window.Duration, behind.CountersWindow.Duration = 1036*time.Millisecond, 986*time.Millisecond
 	exact := watched(a(53), moves("T.a", 50), moves("T.b", 3))
 	exact.CountersWindow.Duration = exact.Window.Duration - time.Millisecond
 	ahead := watched(a(100), moves("T.a", 130))
@@ -130,6 +132,7 @@ func TestEngine(t *testing.T) {
 		{"with a filter the counter has more", []string{plain}, filtered, "one:5:certain"},
 		{"with a filter a sum has more", []string{cause("one", byReason+"evidence: [{name: sum, value: 'counter(\"T.a\")', expect: matches_drops(value), role: confirms}]\n")}, filtered, "one:5:certain"},
 		{"counters saw nine tenths of it", []string{shared("one", "T.a"), cause("two", "drops: [{reasons: [A], share: 'drops - counter(\"T.a\")'}]\n")}, late, "one:100:likely"},
+		{"counters saw 50 ms less", []string{plain}, behind, "one:466:certain"},
 		{"few of another cause, or skew", []string{cause("one", "drops: [{reasons: [A], share: 'counter(\"T.a\")'}]\n"+counterA), shared("two", "T.b")}, skewed, "one:1000:likely"},
 		{"few of another cause, and no skew", []string{shared("one", "T.a"), shared("two", "T.b")}, exact, "one:50:likely two:3:likely"},
 		{"counters saw nine tenths of one cause", []string{shared("one", "T.a")}, late, "one:100:likely"},

@@ -89,7 +89,7 @@ func (m *matcher) excluded(in *instance) bool {
 			continue
 		}
 		if s == nil {
-			s = m.scope(in, in.total)
+			s = m.supposed(in)
 		}
 		switch j := m.weigh(it, in, s); {
 		case j.state == speaksAgainst:
@@ -101,6 +101,19 @@ func (m *matcher) excluded(in *instance) bool {
 		}
 	}
 	return false
+}
+
+// supposed is the scope of an instance that all that could be its own is taken for:
+// the drops, or without any what counters say was lost.
+func (m *matcher) supposed(in *instance) *scope {
+	s := m.scope(in, in.total)
+	s.Bytes = clamp(in.totalBytes)
+	if in.total == 0 && in.cause.lost != nil {
+		if n, err := in.cause.lost.number(s); err == nil && n > 0 {
+			s = m.scope(in, n)
+		}
+	}
+	return s
 }
 
 // state is what an item of evidence comes to.
@@ -232,7 +245,7 @@ func (m *matcher) agrees(counter, drops float64) (bool, error) {
 // out: at most those.
 func (m *matcher) matches(counter, drops float64) bool {
 	if counter < drops {
-		return near(counter, drops) || drops-counter <= m.b.slack*drops
+		return near(counter, drops) || drops-counter <= m.b.missed(drops)
 	}
 	return near(counter, drops) || counter <= drops+float64(m.b.o.Accounting.DropsFiltered)
 }
@@ -255,7 +268,8 @@ func (m *matcher) finding(in *instance) (record.Finding, bool) {
 	f := started(c)
 	f.Drops, f.LostBy = in.drops, "drops"
 	if c.lost != nil {
-		if n, err := c.lost.number(s); err == nil && n > f.Drops {
+		if n, err := c.lost.number(s); err == nil && in.lostBeside(n) > f.Drops {
+			n = in.lostBeside(n)
 			f.Drops, f.LostBy = n, "counters"
 			s = m.scope(in, n)
 		}
@@ -271,6 +285,7 @@ func (m *matcher) finding(in *instance) (record.Finding, bool) {
 	m.describe(&f, in)
 	m.weighAll(&f, in, s)
 	m.advise(&f, c, s)
+	in.nameRivals(&f)
 	if c.Unit == unitEvents {
 		f.Drops, f.Events, f.Rate = 0, f.Drops, 0
 	}

@@ -226,6 +226,11 @@ func TestLedger(t *testing.T) {
 	two.Counts = append(two.Counts, at(count("A", "f", 2), func(c *record.Count) { c.NetNS = space }))
 	late := watched([]record.Count{count("A", "f", 100)}, moves("T.a", 91))
 	late.CountersWindow.Duration = 9 * time.Second
+	// 450 a second, of which the counters saw 50 ms less.
+	behind, burst := watched([]record.Count{count("A", "f", 466)}, moves("T.a", 442)), watched([]record.Count{count("A", "f", 466)}, moves("T.a", 425))
+	for _, o := range []*record.Observation{behind, burst} {
+		o.Window.Duration, o.CountersWindow.Duration = 1036*time.Millisecond, 986*time.Millisecond
+	}
 	filtered := watched([]record.Count{count("A", "f", 5)}, moves("T.a", 9), moves("T.ring", 4))
 	filtered.Accounting.DropsFiltered = 4
 	lost := watched([]record.Count{count("A", "f", 5)}, moves("T.a", 9))
@@ -246,7 +251,9 @@ func TestLedger(t *testing.T) {
 		{"nothing moved", watched(a(9), moves("T.a", 0), moves("T.life", 9), moves("T.bytes", 9)), ""},
 		{"more drops", watched(a(9), moves("T.a", 4)), "a:4/9:less:open:one"},
 		{"not at the same instant", watched(a(9), moves("T.a", 7)), "a:7/9:less:one:the two are not read at the same instant"},
-		{"less time", late, "a:91/100:less:one:counters saw 10 % less of the time"},
+		{"less time", late, "a:91/100:less:one:9 packets between the two readings: drops were watched 1000 ms longer than counters, and came at 10 a second (10 in that time, by chance up to 19)"},
+		{"less time at a high rate", behind, "a:442/466:less:one:24 packets between the two readings: drops were watched 50 ms longer than counters, and came at 450 a second (22 in that time, by chance up to 36)"},
+		{"more than came in that time", burst, "a:425/466:less:open:one"},
 		{"fewer drops", watched(a(9), moves("T.a", 900)), "a:900/9:greater:open:one+not-known"},
 		{"no drops", watched(nil, moves("T.a", 9)), "a:9/0:no-drops:open:not-known"},
 		{"drops of another namespace", elsewhere(7, moves("T.a", 9)), "a:9/0:no-drops:open:not-known"},

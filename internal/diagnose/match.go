@@ -16,8 +16,9 @@ type instance struct {
 	cause *Cause
 	place place
 	// total are all drops that could be its own, drops those it was given;
-	// ofPattern is total by pattern.
+	// ofPattern is total by pattern, totalBytes what they come to.
 	total, drops uint64
+	totalBytes   uint64
 	ofPattern    []uint64
 	portions     []given
 	samples      []*record.Drop
@@ -29,6 +30,11 @@ type instance struct {
 	estimated bool
 	// contested: some of them may be another cause's.
 	contested bool
+	// rivals are the causes, one's own or built in, that could have had the same
+	// drops, yielded how many of these such took; sure is what sureness came to.
+	rivals  []*Cause
+	yielded uint64
+	sure    record.Confidence
 	// shares are what is left of the share of each pattern, nil of one without.
 	shares []*quota
 	// devices counts total by device, where place has none; summary is what
@@ -55,6 +61,13 @@ type candidate struct {
 	*instance
 	pattern int
 	weight  int
+	// rank above 0 comes first, below 0 last among those of its weight.
+	rank int
+}
+
+// compareCandidates orders those first that take first.
+func compareCandidates(a, b candidate) int {
+	return cmp.Or(cmp.Compare(max(b.rank, 0), max(a.rank, 0)), cmp.Compare(b.weight, a.weight), cmp.Compare(b.rank, a.rank))
 }
 
 // portion is a count of drops for which the same patterns hold: a whole
@@ -66,6 +79,8 @@ type portion struct {
 	samples    []*record.Drop
 	candidates []candidate
 	estimated  bool
+	// contested: some of the candidates are somebody's own, others built in.
+	contested bool
 }
 
 // matcher finds the causes that the drops of an observation can have.
@@ -121,9 +136,11 @@ func newMatcher(o *record.Observation, k *Knowledge) *matcher {
 		}
 	}
 	for _, p := range m.portions {
-		dev := m.counts[p.count].Device
+		of := &m.counts[p.count]
+		dev, bytes := of.Device, mulDiv(of.Bytes, p.drops, max(of.Drops, 1))
 		for _, c := range p.candidates {
 			c.total += p.drops
+			c.totalBytes += bytes
 			c.ofPattern[c.pattern] += p.drops
 			c.on(dev, p.drops)
 			c.instance.samples = append(c.instance.samples, p.samples...)
@@ -237,7 +254,7 @@ func (m *matcher) candidates(count int, s *record.Drop) []candidate {
 	}
 	from := len(m.store)
 	for _, h := range hits {
-		m.store = append(m.store, candidate{m.instance(h.cause, key.NetNS, key.Device), h.pattern, h.weight})
+		m.store = append(m.store, candidate{m.instance(h.cause, key.NetNS, key.Device), h.pattern, h.weight, 0})
 	}
 	return m.store[from:len(m.store):len(m.store)]
 }
@@ -310,7 +327,7 @@ func (m *matcher) assign() {
 				n, err := e.number(m.scope(in, in.ofPattern[i]))
 				q := &quota{left: n, known: err == nil}
 				if n > 0 && m.b.slack > 0 {
-					q.extra = 3 + uint64(m.b.slack*float64(in.total))
+					q.extra = 3 + uint64(m.b.missed(float64(in.total)))
 				}
 				in.shares[i] = q
 			}
@@ -324,14 +341,15 @@ func (m *matcher) assign() {
 			}
 		}
 		p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return c.excluded })
-		slices.SortStableFunc(p.candidates, func(a, b candidate) int { return cmp.Compare(b.weight, a.weight) })
+		p.contested = m.contest(p)
+		slices.SortStableFunc(p.candidates, compareCandidates)
 	}
 	m.rebalance()
 	// What is known from whole counts comes before what samples suggest.
 	slices.SortStableFunc(m.portions, func(a, b *portion) int { return cmp.Compare(btoi(a.estimated), btoi(b.estimated)) })
 	for _, p := range m.portions {
 		for rest := p.candidates; len(rest) > 0 && p.left > 0; {
-			n := slices.IndexFunc(rest, func(c candidate) bool { return c.weight != rest[0].weight })
+			n := slices.IndexFunc(rest, func(c candidate) bool { return compareCandidates(c, rest[0]) != 0 })
 			if n < 0 {
 				n = len(rest)
 			}
@@ -339,6 +357,9 @@ func (m *matcher) assign() {
 				break // ambiguous: what is left is not known
 			}
 			rest = rest[n:]
+		}
+		if p.contested {
+			p.yield()
 		}
 	}
 }

@@ -92,12 +92,16 @@ func (r *result) onlyCounted() bool {
 	return r.Cause == record.CauseNotKnown && r.LostBy == lostByCounters
 }
 
+// own says that its cause is somebody's own.
+func (r *result) own() bool { return r.in != nil && r.in.cause.own }
+
 // compareFindings orders the greatest first; the rest makes the order total.
 func compareFindings(a, b result) int {
 	return cmp.Or(
 		cmp.Compare(b.Drops, a.Drops),
 		compareClasses(a.Class, b.Class),
 		compareConfidence(a.Confidence, b.Confidence),
+		cmp.Compare(btoi(b.own()), btoi(a.own())),
 		cmp.Compare(btoi(a.onlyCounted()), btoi(b.onlyCounted())),
 		cmp.Compare(stationIndex(a.Station), stationIndex(b.Station)),
 		strings.Compare(a.Cause, b.Cause),
@@ -124,7 +128,7 @@ func (m *matcher) causes() []result {
 			out = append(out, r)
 		}
 	}
-	return out
+	return settleCounted(out)
 }
 
 // rest are the findings of the drops that no cause took: not known, unless

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -53,8 +54,8 @@ func (l *ledger) compare(x *ledgerLine) {
 			x.close(x.whyUnit())
 		case near(float64(x.Delta), float64(x.Drops)):
 			x.close(whySkew)
-		case short <= l.m.b.slack*float64(x.Drops):
-			x.close(fmt.Sprintf("counters saw %.0f %% less of the time", 100*l.m.b.slack))
+		case short <= l.m.b.missed(float64(x.Drops)):
+			x.close(l.between(x.Drops-x.Delta, x.Drops))
 		}
 	}
 	if n := min(x.rest, x.spared); n > 0 {
@@ -62,6 +63,16 @@ func (l *ledger) compare(x *ledgerLine) {
 		x.because(fmt.Sprintf("%d of them are no loss: %s", n, strings.Join(l.m.k.noLoss[x.Counter], ", ")))
 		x.Closed = x.rest == 0
 	}
+}
+
+// between says how many packets lie between the reading of a counter and that of the
+// drops, and why so many can.
+func (l *ledger) between(short, drops uint64) string {
+	b := l.m.b
+	whole := b.o.Window.Duration.Seconds()
+	n := b.slack * float64(drops)
+	return fmt.Sprintf("%d packets between the two readings: drops were watched %.0f ms longer than counters, and came at %.0f a second (%.0f in that time, by chance up to %.0f)",
+		short, 1000*b.slack*whole, float64(drops)/whole, n, math.Floor(b.missed(float64(drops))))
 }
 
 // surplus looks for what explains counters that moved by more than the drops

@@ -115,6 +115,7 @@ func (c *checker) run(ctx context.Context) []Check {
 		{"recursion_guard", "guard against nested programs", "", c.recursionGuard},
 		{"qdisc_drop", "tracepoint qdisc:qdisc_drop", "which limit of a qdisc a packet met", c.qdiscDrop},
 		{"hardware_drops", "tracepoint devlink:devlink_trap_report", "drops by network cards", c.hardwareDrops},
+		{"xdp_exception", "tracepoints xdp:xdp_exception and xdp:xdp_redirect_err", "telling XDP programs that fail from those that drop on purpose", c.xdpException},
 		{"net_dm", "drop monitor (NET_DM)", "watching without eBPF, hardware drops", c.netDM},
 		{"user_namespace", "initial user namespace", "every capability below", c.userNamespace},
 		{"cap_bpf", "CAP_BPF", watching, c.capability(unix.CAP_BPF)},

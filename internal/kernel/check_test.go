@@ -28,6 +28,7 @@ func fullBTF() string {
 	w.tracepoint("kfree_skb", 4)
 	w.qdiscDrop(false)
 	w.trapReport("devlink_trap_metadata")
+	w.xdpTracepoints("bpf_prog", xdpActions72...)
 	w.enum("skb_drop_reason", core72)
 	w.enum("skb_drop_reason_subsys", subsystems72)
 	u64 := w.add("u64", 1, 0, 8, 64)

@@ -7,5 +7,6 @@
 // mounts nothing (and looks into no directory that mounts itself), loads no
 // module, writes no file, and never asks generic netlink for NET_DM, because
 // that look-up loads the module. [Host.Checks] loads eBPF programs that do
-// nothing, attaches them nowhere and closes them at once.
+// nothing, attaches them nowhere and closes them at once; [Names] keeps one that
+// tells what the kernel calls an address, attached nowhere, until it is closed.
 package kernel

@@ -148,9 +148,12 @@ func (p *kallsymsParser) line(line []byte) error {
 	}
 	kind, name := line[i+1], line[i+3:]
 	var module []byte
-	if tab := bytes.IndexAny(name, "\t "); tab >= 0 {
-		module = bytes.Trim(name[tab:], "\t []")
-		name = name[:tab]
+	// A loop, for most names are too short for anything that must be prepared.
+	for i, c := range name {
+		if c == '\t' || c == ' ' {
+			name, module = name[:i], bytes.Trim(name[i:], "\t []")
+			break
+		}
 	}
 	if len(name) == 0 || len(name) >= localBit {
 		return fmt.Errorf("%w: name of %d bytes", errKallsyms, len(name))
@@ -176,9 +179,11 @@ func (p *kallsymsParser) add(addr uint64, kind byte, name, module []byte) error 
 	if len(module) > 0 && p.noModules {
 		return nil
 	}
-	if m := p.marks[string(name)]; m != nil && len(module) == 0 {
-		m.addr = addr
-		m.times++
+	if len(p.marks) > 0 && len(module) == 0 {
+		if m := p.marks[string(name)]; m != nil {
+			m.addr = addr
+			m.times++
+		}
 	}
 	sym := symbol{addr: addr, length: uint16(len(name))}
 	switch kind {
@@ -232,6 +237,9 @@ func (p *kallsymsParser) add(addr uint64, kind byte, name, module []byte) error 
 }
 
 func (p *kallsymsParser) module(name []byte) (uint16, error) {
+	if len(name) == 0 {
+		return 0, nil
+	}
 	if number, ok := p.numbers[string(name)]; ok {
 		return number, nil
 	}

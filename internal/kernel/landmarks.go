@@ -141,14 +141,14 @@ func (h Host) kallsymsHead() ([]record.Anchor, error) {
 			return nil, fmt.Errorf("read the first symbols of %s: %w", f.Name(), err)
 		}
 	}
-	if p.hidden > 0 {
-		return nil, fmt.Errorf("read %s: %w: %s", f.Name(), ErrAddressesHidden, h.showAddresses())
-	}
 	var at []record.Anchor
 	for _, s := range p.symbols {
 		if !s.isEnd() {
 			at = append(at, record.Anchor{Symbol: p.name(s), Address: record.Address(s.addr)})
 		}
+	}
+	if p.hidden > 0 && len(at) == 0 {
+		return nil, fmt.Errorf("read %s: %w: %s", f.Name(), ErrAddressesHidden, h.showAddresses())
 	}
 	if len(at) < 2 {
 		return nil, fmt.Errorf("read the first symbols of %s: %w: no functions", f.Name(), errKallsyms)

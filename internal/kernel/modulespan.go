@@ -121,10 +121,19 @@ type symbolic struct {
 // (NET_DM_MAX_SYMBOL_LEN of net/core/drop_monitor.c is 40, with the final 0).
 const maxSymbolic = 39
 
-// parseSymbolic reads what printk's %pS prints: name+0xoffset/0xsize [module]
-// (sprint_symbol of kernel/kallsyms.c). A text that was cut says too little,
-// where the cut may have taken a part of the offset or the module.
+// parseSymbolic reads what printk's %pS prints, as far as NET_DM sends it. A text
+// that was cut says too little, where the cut may have taken a part of the offset
+// or the module.
 func parseSymbolic(text string) (s symbolic, ok bool) {
+	if s, ok = splitSymbolic(text); ok && s.module == "" && len(text) == maxSymbolic {
+		return s, false // a module may have followed
+	}
+	return s, ok
+}
+
+// splitSymbolic reads what printk's %pS prints: name+0xoffset/0xsize [module]
+// (sprint_symbol of kernel/kallsyms.c).
+func splitSymbolic(text string) (s symbolic, ok bool) {
 	name, rest, ok := strings.Cut(text, "+0x")
 	if !ok || name == "" || len(text) > maxSymbolic+1024 {
 		return s, false
@@ -138,8 +147,6 @@ func parseSymbolic(text string) (s symbolic, ok bool) {
 		if module, ok = strings.CutSuffix(module, "]"); !ok || module == "" {
 			return s, false
 		}
-	} else if len(text) == maxSymbolic {
-		return s, false // a module may have followed
 	}
 	var err1, err2 error
 	s = symbolic{name: name, module: module}

@@ -36,6 +36,9 @@ type Names struct {
 
 // naming is one source of names. Its methods are not called at the same time.
 type naming interface {
+	// prepare is called before an address is resolved. read says whether what
+	// knows it was read just now, and need not be read again.
+	prepare(addr uint64) (read bool)
 	// resolve names an address.
 	resolve(addr uint64) record.Location
 	// knows says whether the name of an address is still the right one.
@@ -52,7 +55,7 @@ type naming interface {
 }
 
 // OpenNames opens a source of names for the running kernel: SymbolsKallsyms (or
-// ""), SymbolsNone, or a file: a System.map, or an ELF file such as vmlinux, whose
+// "") for what the kernel itself says, SymbolsNone, or a file: a System.map, or an ELF file such as vmlinux, whose
 // debugging information then gives file and line too.
 //
 // With a file, the kernel's own table of symbols is not read but for its first
@@ -69,14 +72,11 @@ func (h Host) OpenNames(source string) (*Names, error) {
 	case SymbolsNone:
 		from = noNames{}
 	case SymbolsKallsyms, "":
-		table, fresh, err := h.sharedSymbols()
+		l, err := h.openLive()
 		if err != nil {
 			return nil, err
 		}
-		if fresh {
-			read = time.Now()
-		}
-		from = &kallsymsNames{host: h, table: table}
+		from = l
 	default:
 		f, err := h.openSymbolFile(source)
 		if err != nil {
@@ -91,20 +91,14 @@ func newNames(from naming, read time.Time) *Names {
 	return &Names{from: from, now: time.Now, read: read, asked: map[uint64]bool{}}
 }
 
-// sharedSymbols is SharedSymbols for the live system.
-func (h Host) sharedSymbols() (*Symbols, bool, error) {
-	if h == (Host{}) {
-		return SharedSymbols()
-	}
-	table, err := h.LoadSymbols()
-	return table, true, err
-}
-
 // Resolve names the function that an address lies in, or at least the module.
 // Where neither is known only Location.Address is set.
 func (n *Names) Resolve(addr uint64) record.Location {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.from.prepare(addr) {
+		n.read = n.now()
+	}
 	if !n.from.knows(addr) && !n.asked[addr] && len(n.asked) < maxAsked {
 		if now := n.now(); now.Sub(n.read) >= readAgain {
 			n.asked[addr] = true
@@ -158,30 +152,10 @@ type noNames struct{}
 func (noNames) resolve(addr uint64) record.Location {
 	return record.Location{Address: record.Address(addr)}
 }
+func (noNames) prepare(uint64) bool        { return false }
 func (noNames) knows(uint64) bool          { return true }
 func (noNames) reload()                    {}
 func (noNames) learn(uint64, string) error { return nil }
 func (noNames) ready() error               { return nil }
 func (noNames) from() string               { return SymbolsNone }
 func (noNames) close() error               { return nil }
-
-// kallsymsNames names by the running kernel's own table.
-type kallsymsNames struct {
-	host  Host
-	table *Symbols
-}
-
-func (k *kallsymsNames) resolve(addr uint64) record.Location { return k.table.Resolve(addr) }
-func (k *kallsymsNames) knows(addr uint64) bool              { return k.table.Knows(addr) }
-
-func (k *kallsymsNames) reload() {
-	// Without a new table the old one is what there is.
-	if t, err := k.host.LoadSymbols(); err == nil {
-		k.table = t
-	}
-}
-
-func (k *kallsymsNames) learn(uint64, string) error { return nil }
-func (k *kallsymsNames) ready() error               { return nil }
-func (k *kallsymsNames) from() string               { return "/proc/kallsyms" }
-func (k *kallsymsNames) close() error               { return nil }

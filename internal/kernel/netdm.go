@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -97,10 +98,14 @@ func (h Host) hasFunction(name string) (bool, error) {
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
+	// A module's symbol has [module] behind the name.
+	end := []byte(" " + name)
 	for lines.Scan() {
-		// A module's symbol has [module] behind the name.
-		if line := lines.Text(); strings.HasSuffix(line, " "+name) {
+		if bytes.HasSuffix(lines.Bytes(), end) {
 			return true, nil
+		}
+		if bytes.HasSuffix(lines.Bytes(), []byte(" _etext")) {
+			return false, nil // the table is in the order of addresses, and data follows
 		}
 	}
 	if err := lines.Err(); err != nil {

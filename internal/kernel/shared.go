@@ -21,9 +21,10 @@ type sharedSymbols struct {
 var shared sharedSymbols
 
 // SharedSymbols is LoadSymbols of the running kernel, without reading again
-// what this process has read already: that takes 40 ms, and ten times as long
-// on a small machine. read says whether the table was read now; of another one
-// only what Symbols.Knows is sure to be true still.
+// what this process has read already: that takes 45 ms, most of them the kernel's,
+// which writes every line anew, and twenty times as long on an emulated machine.
+// read says whether the table was read now; of another one only what Symbols.Knows
+// is sure to be true still.
 func SharedSymbols() (table *Symbols, read bool, err error) { return shared.get() }
 
 func (s *sharedSymbols) get() (table *Symbols, read bool, err error) {

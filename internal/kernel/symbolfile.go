@@ -276,6 +276,8 @@ func (f *symbolFile) resolve(addr uint64) record.Location {
 	return at
 }
 
+func (f *symbolFile) prepare(uint64) bool { return false }
+
 func (f *symbolFile) knows(addr uint64) bool {
 	return f.ready() == nil && f.table.Knows(addr-f.place.shift) || f.modules.has(addr)
 }

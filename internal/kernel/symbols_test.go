@@ -299,6 +299,9 @@ func TestModuleLoadedSince(t *testing.T) {
 	defer n.Close()
 	now := time.Now()
 	n.now = func() time.Time { return now }
+	if got, want := n.Resolve(0xffffffff81000050).String(), "first+0x10"; got != want { // reads the table
+		t.Errorf("%q, want %q", got, want)
+	}
 	for name, text := range map[string]string{
 		"/proc/kallsyms": before + "ffffffffc0102000 t nft_do_chain\t[nf_tables]\nffffffffc0102800 t nft_last\t[nf_tables]\n",
 		"/proc/modules":  modules + "nf_tables 20480 0 - Live 0xffffffffc0102000\n",

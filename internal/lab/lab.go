@@ -86,7 +86,7 @@ type Scenario struct {
 // record.Stations).
 func List() []Scenario {
 	return []Scenario{
-		xdpDrop(), xdpAborted(),
+		xdpDrop(), xdpAborted(), xdpAbortedOwn(),
 		cpuBacklog(), cpuBacklogSqueezed(), rpsFlowLimit(), macvlanBacklog(),
 		tcIngressDrop(), tcMirredDown(), ifbShaping(),
 		bridgeSTPState(), bridgeBadSrcMAC(), bridgeIsolated(), bridgePortMTU(), bridgeVLANFilter(),

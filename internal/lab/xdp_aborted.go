@@ -20,6 +20,15 @@ func xdpAborted() Scenario {
 	}
 }
 
+// xdpAbortedOwn has an XDP program fail by itself on what comes in, in generic mode.
+func xdpAbortedOwn() Scenario {
+	return Scenario{
+		Name:  "xdp-aborted-verdict",
+		Title: "packets that an XDP program of the device fails on, as it says itself with XDP_ABORTED (generic mode)",
+		build: func(t *topology) (*rig, error) { return buildXDP(t, xdpAbortedVerdict) },
+	}
+}
+
 func buildXDPRedirect(t *topology) (*rig, error) {
 	r := newRig(t)
 	if err := r.sendUDP(t, t.peer, peerNet.Addr(), hostNet.Addr()); err != nil {

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"errors"
 	"time"
 
 	"github.com/whydrop/whydrop/record"
@@ -13,7 +14,7 @@ import (
 func (s *Session) Look(sink func(record.Interval) error) (record.Trailer, error) {
 	lasting := s.counters.lacks.clone()
 	t := record.Trailer{Counters: s.counters.end(), CountersWindow: s.counters.window()}
-	err := s.flush(sink)
+	err := errors.Join(s.flush(sink), s.addOwn(&t))
 	t.End = time.Now()
 	t.Sources, t.Blind = s.books()
 	s.counters.lacks = lasting // what passes between two looks is said once
@@ -24,6 +25,9 @@ func (s *Session) Look(sink func(record.Interval) error) (record.Trailer, error)
 // what a record begins with that begins there.
 func (s *Session) Roll() record.Header {
 	s.counters.roll()
+	if p, ok := s.source.(*skbDrop); ok {
+		p.roll()
+	}
 	s.counters.began = s.counters.ended
 	h := s.Header()
 	h.Start = s.counters.began

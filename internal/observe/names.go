@@ -86,10 +86,10 @@ func (s *symbols) learn(addr uint64, text string) (placed bool) {
 }
 
 // tell adds to what is said of the source that sees drops where the names come
-// from, if that is not the kernel's own table, and to what is not seen that there
-// are none.
+// from, if that is not the kernel itself, and to what is not seen that there are
+// none, or fewer than there seemed to be at the start.
 func (s *symbols) tell(src record.Source, blind []record.Blind) (record.Source, []record.Blind) {
-	if s.own || src.Name == "" {
+	if src.Name == "" || s.own && (s.names == nil || s.names.Ready() == nil) {
 		return src, blind
 	}
 	if s.names == nil {

@@ -62,8 +62,20 @@ func (s *Session) finish(sink func(record.Interval) error) error {
 		s.trailer.CountersWindow = s.counters.window()
 	}
 	err := s.source.detach()
-	err = errors.Join(err, s.flush(sink))
+	err = errors.Join(err, s.flush(sink), s.addOwn(&s.trailer))
 	return errors.Join(err, s.Close())
+}
+
+// addOwn adds the counters that the source of the drops has of its own. Read after
+// the drops, they lack none of them.
+func (s *Session) addOwn(t *record.Trailer) error {
+	p, ok := s.source.(*skbDrop)
+	if !ok {
+		return nil
+	}
+	list, err := p.own(s.names, s.match.netns)
+	t.Counters = append(t.Counters, list...)
+	return err
 }
 
 // Close ends the watching. It may be called more than once.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whydrop/whydrop/internal/kernel"
+	"github.com/whydrop/whydrop/internal/netns"
 	"github.com/whydrop/whydrop/internal/probe/skbdrop"
 	"github.com/whydrop/whydrop/record"
 )
@@ -18,7 +19,9 @@ const SourceSkbDrop = "skbdrop"
 // skbDrop is the source that eBPF on skb:kfree_skb gives: all that can be known
 // of a drop.
 type skbDrop struct {
-	probe   *skbdrop.Probe
+	probe *skbdrop.Probe
+	// xdp is nil where counters are not asked for.
+	xdp     *xdp
 	resolve *resolver
 	args    int
 	reasons *kernel.Reasons
@@ -53,13 +56,17 @@ func openSkbDrop(s *site) (*opened, error) {
 	var names sync.WaitGroup
 	var refused error
 	names.Go(func() { refused = s.symbols.read(false) })
+	if s.opt.Counters {
+		// First, and detached last: no drop without its exception.
+		p.xdp = openXDP(types)
+	}
 	p.probe, err = skbdrop.Open(probeOptions(s.opt, p.args, types, p.reasons))
 	names.Wait()
 	if err != nil {
-		return nil, unavailable(s.host, err)
+		return nil, unavailable(s.host, errors.Join(err, p.xdp.close()))
 	}
 	if refused != nil {
-		return nil, errors.Join(refused, p.probe.Close())
+		return nil, errors.Join(refused, p.close())
 	}
 	p.resolve.traps = p.probe
 	p.resolve.symbols, p.hidden = s.symbols.named(), s.symbols.hidden
@@ -86,7 +93,21 @@ func probeOptions(opt Options, args int, types *kernel.BTF, reasons *kernel.Reas
 
 func (p *skbDrop) name() string     { return SourceSkbDrop }
 func (p *skbDrop) began() time.Time { return p.probe.Attached() }
-func (p *skbDrop) detach() error    { return p.probe.Detach() }
+func (p *skbDrop) detach() error    { return errors.Join(p.probe.Detach(), p.xdp.detach()) }
+
+// own are the counters that eBPF alone gives; see xdp.counters.
+func (p *skbDrop) own(names *netns.Names, only map[uint32]bool) ([]record.Counter, error) {
+	if p.xdp == nil {
+		return nil, nil
+	}
+	return p.xdp.counters(names, only)
+}
+
+func (p *skbDrop) roll() {
+	if p.xdp != nil {
+		p.xdp.roll()
+	}
+}
 
 func (p *skbDrop) describe(k *record.Kernel) {
 	k.KfreeSkbArgs, k.ReasonsFrom = p.args, p.reasons.From()
@@ -140,7 +161,7 @@ func (p *skbDrop) close() error {
 		return nil
 	}
 	p.closed = true
-	return p.probe.Close()
+	return errors.Join(p.probe.Close(), p.xdp.close())
 }
 
 func (p *skbDrop) books() (record.Source, []record.Blind) {
@@ -155,10 +176,18 @@ func (p *skbDrop) books() (record.Source, []record.Blind) {
 	if _, refused := p.probe.Hardware(); refused != nil {
 		lacks = append(lacks, "no drops by hardware: "+refused.Error())
 	}
+	if p.xdp != nil && p.xdp.why != nil && !errors.Is(p.xdp.why, kernel.ErrNoXDPException) {
+		lacks = append(lacks, "no failures of XDP programs: "+p.xdp.why.Error())
+	}
 	if lacks != nil {
 		src.State, src.Why = record.SourceDegraded, strings.Join(lacks, "; ")
 	}
 	var list []record.Blind
+	if p.xdp != nil && p.xdp.why != nil {
+		list = append(list, record.Blind{
+			What: "whether an XDP program dropped packets on purpose or failed", Why: p.xdp.why.Error(),
+		})
+	}
 	if p.args < 3 {
 		list = append(list, record.Blind{
 			What: "why packets were dropped", Why: "this kernel gives no drop reasons", Fix: "Linux 5.17 or newer gives them",

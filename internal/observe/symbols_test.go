@@ -123,3 +123,35 @@ func TestSymbolsNotAskedFor(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 }
+
+// The kernel's table is read for the first address that needs it. That this fails
+// then is said of the source.
+func TestTableFailsLater(t *testing.T) {
+	h := kernel.Host{Root: t.TempDir()}
+	path := filepath.Join(h.Root, "proc", "kallsyms")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const first = "ffffffff81000000 T _text\nffffffff81000100 T ip_rcv\n"
+	if err := os.WriteFile(path, []byte(first), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSymbols(h, kernel.SymbolsKallsyms)
+	if err := s.read(false); err != nil || s.hidden != nil {
+		t.Fatal(err, s.hidden)
+	}
+	defer s.close()
+	if src, blind := s.tell(okSource, nil); src != okSource || blind != nil {
+		t.Errorf("before: %+v, %+v", src, blind)
+	}
+	if err := os.WriteFile(path, []byte(first+"broken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Resolve(0xffffffff81000110).Symbol; got != "" {
+		t.Errorf("named %q by a broken table", got)
+	}
+	src, blind := s.tell(okSource, nil)
+	if src.State != record.SourceDegraded || !strings.Contains(src.Why, "line 3") || len(blind) != 1 || blind[0].What != BlindNames {
+		t.Errorf("after: %+v, %+v", src, blind)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/whydrop/whydrop/internal/report"
 	"github.com/whydrop/whydrop/record"
@@ -66,7 +67,7 @@ func TestRelated(t *testing.T) {
 		d     record.Diagnosis
 		first string
 	}{
-		{"root-cause", rooted(), "act: 173 packets dropped in 10 s: 133 at socket (udp-rcvbuf), 40 at backlog (cpu-backlog)."},
+		{"root-cause", rooted(), "act: 173 packets dropped (of all traffic; 7 of 12 samples are of the one that was asked for) in 10 s: 133 at socket (udp-rcvbuf), 40 at backlog (cpu-backlog)."},
 		{"conclusion", concluding(), "not on this host: h-remote-loss, 25 segments were sent again, and this host dropped none of them; no loss within 10 s, watched 1 source (skbdrop); 12 expected frees hidden (--all shows them)."},
 		{"conclusions", two, "not on this host: h-remote-loss, 25 segments were sent again, and this host dropped none of them (and 1 more conclusion); no loss within 10 s, watched 1 source (skbdrop); 12 expected frees hidden (--all shows them)."},
 		{"checked", noLoss, "nothing to do: no loss within 10 s, watched 1 source (skbdrop); 12 expected frees hidden (--all shows them)."},
@@ -168,6 +169,34 @@ func TestConcernWithoutSamples(t *testing.T) {
 	}
 }
 
+// The first line says that its number is of all traffic, and how much of it may be of
+// what was asked for.
+func TestVerdictOfTraffic(t *testing.T) {
+	for _, c := range []struct {
+		finding, symptom record.Concern
+		want             string
+	}{
+		{record.Concern{Samples: 3, Of: 40}, record.Concern{Samples: 1, Of: 2}, "dropped (of all traffic; 4 of 42 samples are of the one that was asked for) in 10 s"},
+		{record.Concern{Samples: 1, Of: 40}, record.Concern{}, "dropped (of all traffic; 1 of 40 samples is of the one that was asked for) in 10 s"},
+		{record.Concern{Samples: 40, Of: 40}, record.Concern{}, "dropped (40 of 40 samples are of the traffic that was asked for) in 10 s"},
+		{record.Concern{Of: 40, WholeHost: true}, record.Concern{}, "dropped (of all traffic; none of 40 samples is of the one that was asked for) in 10 s"},
+		{record.Concern{WholeHost: true}, record.Concern{}, "dropped (of all traffic; none was sampled) in 10 s"},
+	} {
+		f := record.Finding{Cause: "one", Class: record.ClassFault, Station: record.StationSocket, Drops: 800, Concerns: &c.finding}
+		f.Symptoms = []record.Finding{{Cause: "two", Class: record.ClassFault, Station: record.StationSocket, Drops: 89, Concerns: &c.symptom}}
+		d := record.Diagnosis{Window: record.Window{Duration: 10 * time.Second}, Findings: []record.Finding{f}}
+		for _, print := range []func(io.Writer, record.Diagnosis, report.Style) error{report.Diagnosis, report.Markdown} {
+			var b bytes.Buffer
+			if err := print(&b, d, report.Style{Width: 400}); err != nil {
+				t.Fatal(err)
+			}
+			if first, _, _ := strings.Cut(b.String(), "\n"); !strings.Contains(first, "889 packets "+c.want) {
+				t.Errorf("%+v: %q, want %q", c.finding, first, c.want)
+			}
+		}
+	}
+}
+
 // What is of other traffic is not called shown.
 func TestAccountingOfOtherTraffic(t *testing.T) {
 	d := record.Diagnosis{Accounting: record.Accounting{DropsSeen: 5, DropsAggregated: 5}, Elsewhere: &record.Elsewhere{Findings: 1, Drops: 5}}
@@ -178,6 +207,32 @@ func TestAccountingOfOtherTraffic(t *testing.T) {
 		}
 		if !strings.Contains(b.String(), "5 shown or of other traffic") {
 			t.Error(b.String())
+		}
+	}
+}
+
+// A loss that is expected and that only counters tell of is not passed over in silence.
+func TestVerdictOfExpectedCounters(t *testing.T) {
+	entry := func(name string, chain int, relation record.Relation, by ...string) record.LedgerEntry {
+		return record.LedgerEntry{Counter: name, Delta: 1, Closed: true, Chain: chain, Relation: relation, ExplainedBy: by}
+	}
+	for want, entries := range map[string][]record.LedgerEntry{
+		"skbdrop); 1 counter of loss moved as expected (--all shows why).": {
+			entry("link.rx_crc_errors", 1, record.RelationNoDrops, "n-nic-rx-crc"), entry("link.rx_errors", 1, record.RelationNoDrops, "n-nic-rx-crc"),
+		},
+		"skbdrop); 2 counters of loss moved as expected (--all shows why).": {
+			entry("link.rx_crc_errors", 0, record.RelationNoDrops, "n-nic-rx-crc"), entry("link.rx_dropped", 0, record.RelationNoDrops, "nic-rx-filter"),
+		},
+		"skbdrop).": {entry("T.a", 0, record.RelationEqual, "n-tcp-abort"), entry("T.b", 0, record.RelationNoDrops)},
+	} {
+		d := record.Diagnosis{Window: record.Window{Duration: 10 * time.Second}, Sources: []record.Source{{Name: "skbdrop", State: record.SourceOK}}}
+		d.Ledger.Entries = entries
+		var b bytes.Buffer
+		if err := report.Diagnosis(&b, d, report.Style{Width: 400}); err != nil {
+			t.Fatal(err)
+		}
+		if first, _, _ := strings.Cut(b.String(), "\n"); !strings.HasSuffix(first, want) {
+			t.Errorf("%q, want it to end with %q", first, want)
 		}
 	}
 }

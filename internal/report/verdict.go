@@ -31,9 +31,9 @@ func verdict(d record.Diagnosis) string {
 	unplaced := d.Accounting.MapFull + d.Accounting.DropsUnattributed + d.Accounting.DropsLost
 	switch {
 	case len(shown) == 1:
-		return fmt.Sprintf("%s%s in %s at %s: %s.", urgency(shown), loss(shown), during, Clean(string(shown[0].Station)), sentence(shown[0]))
+		return fmt.Sprintf("%s%s%s in %s at %s: %s.", urgency(shown), loss(shown), ofThem(shown), during, Clean(string(shown[0].Station)), sentence(shown[0]))
 	case len(shown) > 1:
-		return fmt.Sprintf("%s%s in %s: %s.", urgency(shown), loss(shown), during, places(shown))
+		return fmt.Sprintf("%s%s%s in %s: %s.", urgency(shown), loss(shown), ofThem(shown), during, places(shown))
 	case unplaced > 0:
 		return fmt.Sprintf("%s%s dropped in %s, and where is not known.", toAct, plural(unplaced, "packet"), during)
 	case len(watched(d)) == 0:
@@ -74,6 +74,34 @@ func loss(shown []record.Finding) string {
 		return lossEvents(events)
 	}
 	return plural(lost, "packet") + " " + what
+}
+
+// ofThem says, where a part of the traffic was asked for, how much of the loss may be
+// of it: the number before it is of all packets of the findings, as counts have no
+// addresses.
+func ofThem(shown []record.Finding) string {
+	var matching, of uint64
+	asked := false
+	for _, root := range shown {
+		for _, f := range append([]record.Finding{root}, root.Symptoms...) {
+			if f.Concerns != nil {
+				asked = true
+				matching, of = matching+f.Concerns.Samples, of+f.Concerns.Of
+			}
+		}
+	}
+	samples := plural(of, "sample")
+	switch {
+	case !asked:
+		return ""
+	case of == 0:
+		return " (of all traffic; none was sampled)"
+	case matching == 0:
+		return fmt.Sprintf(" (of all traffic; none of %s is of the one that was asked for)", samples)
+	case matching == of:
+		return fmt.Sprintf(" (%d of %s %s of the traffic that was asked for)", matching, samples, isAre(int(min(matching, 2))))
+	}
+	return fmt.Sprintf(" (of all traffic; %d of %s %s of the one that was asked for)", matching, samples, isAre(int(min(matching, 2))))
 }
 
 func byCounters(f record.Finding) bool { return f.LostBy == "counters" }
@@ -123,6 +151,9 @@ func noLoss(d record.Diagnosis, during string) string {
 	if n := a.DropsHiddenExpected + a.DropsHiddenBenign; n > 0 {
 		text += fmt.Sprintf("; %s hidden (--all shows them)", plural(n, "expected free"))
 	}
+	if n := expectedByCounters(d); n > 0 {
+		text += fmt.Sprintf("; %s of loss moved as expected (--all shows why)", plural(n, "counter"))
+	}
 	if !dropsWatched(d) {
 		text += "; drops were not watched"
 	}
@@ -133,6 +164,28 @@ func noLoss(d record.Diagnosis, during string) string {
 		text += fmt.Sprintf("; but %s of loss or pressure moved", plural(uint64(n), "counter"))
 	}
 	return text + "."
+}
+
+// expectedByCounters is how many counters tell of a loss without drops that causes
+// which are not shown account for: of what several counters count, one.
+func expectedByCounters(d record.Diagnosis) (n uint64) {
+	var above []string
+	for _, f := range d.Findings {
+		above = append(above, f.Cause)
+		for _, s := range f.Symptoms {
+			above = append(above, s.Cause)
+		}
+	}
+	chains := map[int]bool{}
+	for _, e := range d.Ledger.Entries {
+		shown := func(id string) bool { return slices.Contains(above, id) }
+		if e.Relation != record.RelationNoDrops || len(e.ExplainedBy) == 0 || slices.ContainsFunc(e.ExplainedBy, shown) || e.Chain > 0 && chains[e.Chain] {
+			continue
+		}
+		chains[e.Chain] = true
+		n++
+	}
+	return n
 }
 
 // concluded names the conclusions, the first with its title.
