@@ -173,7 +173,7 @@ func Compatibility(kernels []Kernel) string {
 	row("names of reasons from", func(k Kernel) string { return or(k.Doctor.Kernel.ReasonsFrom, "none") })
 	row("tracepoint qdisc:qdisc_drop", func(k Kernel) string { return yesNo(k.QdiscTracepoint) })
 	row("bpf_rdonly_cast", func(k Kernel) string { return yesNo(k.HaveCast) })
-	for _, name := range []string{"reason", "rx_sk", "subsystems", "recursion_guard", "recursion_misses", "hardware_drops", "net_dm"} {
+	for _, name := range []string{"reason", "rx_sk", "subsystems", "recursion_guard", "recursion_misses", "hardware_drops", "xdp_exception", "net_dm"} {
 		title := name
 		for _, k := range kernels {
 			if t := k.Doctor.check(name).Title; t != "" {
