@@ -25,7 +25,7 @@ import (
 // busyFor is how long each of the two observations of a busy host takes,
 // busyHosts how many hosts there are at the same time.
 var (
-	busyFor   = flag.Duration("busy", 5*time.Second, "how long TestBusyHost watches, twice")
+	busyFor   = flag.Duration("busy", 3*time.Second, "how long TestBusyHost watches, twice")
 	busyHosts = flag.Int("hosts", 1, "how many hosts TestBusyHost watches, at the same time")
 )
 
@@ -36,7 +36,7 @@ var (
 // service stops reading in the middle of it, and that is.
 func TestBusyHost(t *testing.T) {
 	if testing.Short() { // an emulated machine
-		*busyFor = *busyFor * 2 / 5
+		*busyFor = *busyFor * 2 / 3
 	}
 	var hidden atomic.Uint64
 	t.Run("hosts", func(t *testing.T) {

@@ -232,7 +232,7 @@ func TestContainer(t *testing.T) {
 	name := contained(t, spaceOf(t, setup.NetNS))
 	window := 2 * time.Second
 	if testing.Short() { // an emulated machine
-		window = 8 * time.Second
+		window = 5 * time.Second
 	}
 	d := diagnosed(t, window, func() {
 		time.Sleep(window / 2) // until the counters have been read too
@@ -260,7 +260,7 @@ func TestContainer(t *testing.T) {
 			t.Errorf("counter %+v", c)
 		}
 	}
-	r := run(t, "counters", "--netns", name, "-j")
+	r := here(t, "counters", "--netns", name, "-j")
 	if list := counterReportsOf(t, r); r.code != exitOK || stationOf(list[0], record.StationSocket).Lost != 20 {
 		t.Errorf("exit status %d: %s", r.code, r.err)
 	}

@@ -41,7 +41,7 @@ func TestLabRemedies(t *testing.T) {
 // A person is told what is built, how the loss comes about and what helps.
 func TestLabRunTells(t *testing.T) {
 	testkit.NeedRoot(t)
-	r := run(t, "lab", "run", "udp-noport")
+	r := here(t, "lab", "run", "udp-noport")
 	at := 0
 	for _, want := range []string{
 		"lab udp-noport: UDP datagrams to a port that nothing listens on\n",

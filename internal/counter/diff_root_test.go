@@ -88,11 +88,10 @@ COMMIT
 // the old one had dropped.
 func TestQdiscThatIsReplaced(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
-		program(t, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-		program(t, "ip", "link", "set", "v1", "up")
-		program(t, "ip", "link", "set", "v0", "up")
-		program(t, "ip", "addr", "add", "10.1.1.1/24", "dev", "v0")
-		program(t, "ip", "neigh", "add", "10.1.1.2", "lladdr", "02:00:00:00:00:09", "dev", "v0")
+		batch(t, "ip", []string{
+			"link add v0 type veth peer name v1", "link set v1 up", "link set v0 up", "addr add 10.1.1.1/24 dev v0",
+			"neigh add 10.1.1.2 lladdr 02:00:00:00:00:09 dev v0",
+		})
 		program(t, "tc", "qdisc", "add", "dev", "v0", "root", "handle", "1:", "pfifo", "limit", "0")
 		drop := func(packets int) {
 			for range packets {

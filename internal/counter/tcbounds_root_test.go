@@ -19,9 +19,11 @@ import (
 // TestAskerBounds: what does not fit is not kept, and that is said.
 func TestAskerBounds(t *testing.T) {
 	testkit.InNetNS(t, func(ns *netlab.Namespace) {
+		var links []string
 		for _, name := range []string{"v0", "v1", "v2"} {
-			program(t, "ip", "link", "add", name, "type", "veth", "peer", "name", name+"p")
+			links = append(links, "link add "+name+" type veth peer name "+name+"p")
 		}
+		batch(t, "ip", links)
 		a, err := newAsker()
 		if err != nil {
 			t.Fatal(err)
@@ -78,10 +80,11 @@ func TestReadingDevicesChangesNothing(t *testing.T) {
 		check("empty")
 		for _, c := range anywhere()[:1] {
 			program(t, "ip", "link", "add", "v0", "up", "type", "veth", "peer", "name", "v1")
+			var queues []string
 			for _, command := range c.commands {
-				f := strings.Fields(command)
-				program(t, "tc", append([]string{f[0], f[1], "dev", "v0"}, f[2:]...)...)
+				queues = append(queues, onDevice(command, "v0"))
 			}
+			batch(t, "tc", queues)
 		}
 		// The kernel finds out a moment later that the other end is down.
 		for end := time.Now().Add(20 * time.Second); strings.Contains(string(program(t, "ip", "-o", "link", "show", "dev", "v0")), "state UNKNOWN"); time.Sleep(50 * time.Millisecond) {

@@ -104,13 +104,21 @@ func plainNumber(t *testing.T, text string) (number string, slack int64) {
 func compareAllClasses(t *testing.T, devices map[string]uint32) {
 	t.Helper()
 	byKind := map[string]int{}
+	var lines []string
+	var here []uint32
 	for _, s := range append(anywhere(), elsewhere()...) {
-		index, ok := devices[s.kind]
-		if !ok {
-			continue
+		if index, ok := devices[s.kind]; ok {
+			// That of lo is no class, and stands between those of two devices.
+			lines, here = append(lines, "class show dev "+s.deviceName(), "qdisc show dev lo"), append(here, index)
 		}
-		m, out := around(t, func() []byte { return program(t, "tc", "-s", "class", "show", "dev", s.deviceName()) })
-		compareClasses(t, m, index, out, byKind)
+	}
+	m, out := around(t, func() []byte { return batch(t, "tc -s", lines) })
+	parts := betweenQdiscs(out)
+	if len(parts) != len(here) {
+		t.Fatalf("classes of %d devices, want %d:\n%s", len(parts), len(here), out)
+	}
+	for i, index := range here {
+		compareClasses(t, m, index, parts[i], byKind)
 		m.unused(index, notCompared{
 			`(fq_codel|cake)\.(dropping|drop_next|drop_next_us|blue_timer_us)`: "tc shows it only while the flow drops",
 			`(fq_codel|cake|hfsc)\..*`:              "of the qdisc: compareQdiscs",
@@ -125,6 +133,24 @@ func compareAllClasses(t *testing.T, devices map[string]uint32) {
 	if byKind["htb"] == 0 {
 		t.Error("tc showed no class of htb")
 	}
+}
+
+// betweenQdiscs are the lines before each qdisc that tc shows, which has two or three
+// lines itself.
+func betweenQdiscs(out []byte) (parts [][]byte) {
+	var part []byte
+	qdisc := false
+	for line := range bytes.Lines(out) {
+		switch {
+		case bytes.HasPrefix(line, []byte("qdisc ")):
+			parts, part, qdisc = append(parts, part), nil, true
+		case bytes.HasPrefix(line, []byte("class ")):
+			part, qdisc = append(part, line...), false
+		case !qdisc:
+			part = append(part, line...)
+		}
+	}
+	return parts
 }
 
 func compareClasses(t *testing.T, m *matcher, index uint32, out []byte, byKind map[string]int) {

@@ -68,19 +68,26 @@ var oldPolicer = filtered{name: "tmb", option: "CONFIG_NET_ACT_POLICE", commands
 	"filter add parent ffff: protocol ip pref 5 u32 match u32 0 0 police rate 8kbit burst 500 drop flowid :1",
 }}
 
-func (f filtered) setUp(t *testing.T, ns *netlab.Namespace) {
+// setUpFilters makes the devices with their filters, and sends through them from
+// both ends.
+func setUpFilters(t *testing.T, ns *netlab.Namespace, all ...filtered) {
 	t.Helper()
-	batch(t, "ip", []string{"link add " + f.name + " up type veth peer name " + f.name + "p", "link set " + f.name + "p up"})
-	var commands []string
-	for _, c := range f.commands {
-		if !strings.Contains(c, "block 71 protocol") { // of no device
-			c = onDevice(c, f.name)
+	var links, commands []string
+	for _, f := range all {
+		links = append(links, "link add "+f.name+" up type veth peer name "+f.name+"p", "link set "+f.name+"p up")
+		for _, c := range f.commands {
+			if !strings.Contains(c, "block 71 protocol") { // of no device
+				c = onDevice(c, f.name)
+			}
+			commands = append(commands, c)
 		}
-		commands = append(commands, c)
 	}
+	batch(t, "ip", links)
 	batch(t, "tc", commands)
-	flood(t, deviceIndex(t, ns, f.name), nil)
-	flood(t, deviceIndex(t, ns, f.name+"p"), nil)
+	for _, f := range all {
+		flood(t, deviceIndex(t, ns, f.name), nil)
+		flood(t, deviceIndex(t, ns, f.name+"p"), nil)
+	}
 }
 
 // filterSettings are the numbers of `tc -s -j filter` that are no statistics.
@@ -158,40 +165,31 @@ func filterObject(s shown, place string) string {
 // TestMatchesTCFilters compares every counter of every filter and action.
 func TestMatchesTCFilters(t *testing.T) {
 	testkit.InNetNS(t, func(ns *netlab.Namespace) {
-		program(t, "ip", "link", "add", sink, "up", "type", "veth", "peer", "name", sink+"p")
-		program(t, "ip", "link", "add", down, "type", "veth", "peer", "name", down+"p")
+		batch(t, "ip", []string{"link add " + sink + " up type veth peer name " + sink + "p", "link add " + down + " type veth peer name " + down + "p"})
+		var here []filtered
+		var lines []string
 		for _, f := range filters() {
 			if !testkit.Wants(t, f.option) {
 				continue
 			}
-			f.setUp(t, ns)
-			index := deviceIndex(t, ns, f.name)
-			stats := 0
+			here = append(here, f)
 			for _, place := range f.places {
-				device, args := index, []string{"-s", "-j", "filter", "show", "dev", f.name}
+				line := "filter show dev " + f.name + " " + place
 				if strings.HasPrefix(place, "block") {
-					device, args = 0, args[:4]
+					line = "filter show " + place
 				}
-				m, out := around(t, func() []byte { return program(t, "tc", append(args, strings.Fields(place)...)...) })
-				for _, s := range readShown(t, out) {
-					stats += compareFilter(t, m, device, s, place)
-				}
-				for id := range m.after { // each place is asked for once
-					if m.used[id] {
-						for _, name := range f.lost {
-							if id.name == name && m.above0[id] {
-								f.lost = remove(f.lost, name)
-							}
-						}
-					}
-				}
+				lines = append(lines, line)
 			}
-			if stats == 0 && len(f.places) > 0 {
-				t.Errorf("%s: tc showed no counter", f.name)
-			}
-			if len(f.lost) > 0 {
-				t.Errorf("%s: %v are 0", f.name, f.lost)
-			}
+		}
+		setUpFilters(t, ns, here...)
+		m, out := around(t, func() []byte { return batch(t, "tc -s -j", lines) })
+		lists := readLists(t, out)
+		if len(lists) != len(lines) {
+			t.Fatalf("tc answered %d of %d:\n%s", len(lists), len(lines), out)
+		}
+		for _, f := range here {
+			compareFilters(t, m, f, deviceIndex(t, ns, f.name), lists[:len(f.places)])
+			lists = lists[len(f.places):]
 		}
 		if testkit.Wants(t, oldPolicer.option) {
 			testOldPolicer(t, ns)
@@ -199,13 +197,32 @@ func TestMatchesTCFilters(t *testing.T) {
 	})
 }
 
-func remove(list []string, name string) (rest []string) {
-	for _, n := range list {
-		if n != name {
-			rest = append(rest, n)
+// compareFilters compares the filters of each place of a device, of which some must
+// have counted.
+func compareFilters(t *testing.T, m *matcher, f filtered, index uint32, lists [][]shown) {
+	t.Helper()
+	stats := 0
+	for i, place := range f.places {
+		device := index
+		if strings.HasPrefix(place, "block") {
+			device = 0
+		}
+		for _, s := range lists[i] {
+			stats += compareFilter(t, m, device, s, place)
 		}
 	}
-	return rest
+	if stats == 0 && len(f.places) > 0 {
+		t.Errorf("%s: tc showed no counter", f.name)
+	}
+	for _, name := range f.lost {
+		above := false
+		for id := range m.above0 {
+			above = above || id.device == index && id.name == name
+		}
+		if !above {
+			t.Errorf("%s: %s is 0", f.name, name)
+		}
+	}
 }
 
 // compareFilter returns how many fields it compared.
@@ -227,7 +244,7 @@ func compareFilter(t *testing.T, m *matcher, device uint32, s shown, place strin
 
 // testOldPolicer compares a policer of which tc writes text.
 func testOldPolicer(t *testing.T, ns *netlab.Namespace) {
-	oldPolicer.setUp(t, ns)
+	setUpFilters(t, ns, oldPolicer)
 	index := deviceIndex(t, ns, oldPolicer.name)
 	m, out := around(t, func() []byte {
 		return program(t, "tc", "-s", "filter", "show", "dev", oldPolicer.name, "parent", "ffff:")

@@ -8,13 +8,13 @@ import (
 	"io"
 	"maps"
 	"math/big"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/whydrop/whydrop/internal/testkit"
 )
 
 // field is a value that a program printed, and the way to it: tins.0.drops.
@@ -40,21 +40,36 @@ func (s shown) text(path string) string {
 // all but the last of equal keys, which fq has.
 func readShown(t *testing.T, text []byte) []shown {
 	t.Helper()
+	lists := readLists(t, text)
+	if len(lists) == 0 {
+		return nil
+	}
+	return lists[0]
+}
+
+// readLists reads the lists of a batch, one after the other.
+func readLists(t *testing.T, text []byte) (lists [][]shown) {
+	t.Helper()
 	text = mended(text)
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
-	if tok, err := dec.Token(); err == io.EOF {
-		return nil
-	} else if err != nil || tok != json.Delim('[') {
-		t.Fatalf("no list but %v, %v:\n%s", tok, err, text)
+	for {
+		if tok, err := dec.Token(); err == io.EOF {
+			return lists
+		} else if err != nil || tok != json.Delim('[') {
+			t.Fatalf("no list but %v, %v:\n%s", tok, err, text)
+		}
+		var list []shown
+		for dec.More() {
+			var s shown
+			readValue(t, dec, text, "", &s)
+			list = append(list, s)
+		}
+		if _, err := dec.Token(); err != nil {
+			t.Fatalf("a list without an end: %v:\n%s", err, text)
+		}
+		lists = append(lists, list)
 	}
-	var list []shown
-	for dec.More() {
-		var s shown
-		readValue(t, dec, text, "", &s)
-		list = append(list, s)
-	}
-	return list
 }
 
 // mends make JSON of what tc 6.1 writes in another way in between: the options
@@ -230,13 +245,13 @@ func (m *matcher) unused(device uint32, except notCompared, tables ...string) {
 	}
 }
 
-// batch gives commands to ip or tc, a line each. A process for each would take
-// minutes on an emulated machine.
-func batch(t *testing.T, name string, lines []string) {
+// batch gives commands to ip or tc, with its options, a line each, and returns what
+// they printed. A process for each would take minutes on an emulated machine.
+func batch(t *testing.T, program string, lines []string) []byte {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	out, err := testkit.Batch(program, lines...)
+	if err != nil {
+		t.Fatalf("%v (apt-get install iproute2; make test does)", err)
 	}
-	program(t, name, "-batch", path)
+	return out
 }

@@ -17,10 +17,8 @@ func TestBridge(t *testing.T) {
 		if !can(t, "CONFIG_BRIDGE", "ip link add br0 type bridge mcast_snooping 0") {
 			return
 		}
-		sh(t, "ip link add x0 mtu 1400 type veth peer y0")
-		sh(t, "ip link set x0 master br0")
-		sh(t, "ip link set y0 master br0")
-		sh(t, "ip link set x0 type bridge_slave isolated on flood off")
+		sh(t, "ip link add x0 mtu 1400 type veth peer y0", "ip link set x0 master br0", "ip link set y0 master br0",
+			"ip link set x0 type bridge_slave isolated on flood off")
 		sh(t, "bridge fdb add 02:00:00:00:00:77 dev x0 master static")
 		for _, name := range []string{"br0", "x0"} {
 			got := facts(t, "bridge-ports", name)

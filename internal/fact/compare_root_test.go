@@ -5,7 +5,9 @@ package fact
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os/exec"
 	"slices"
@@ -26,17 +28,60 @@ import (
 // object is what a program says of one thing, on one level.
 type object = map[string]string
 
-// sh runs a program in the namespace of the thread.
-func sh(t *testing.T, line string) {
+// sh runs programs in the namespace of the thread, a line each. Lines of ip, or
+// of tc, that follow each other are one process: each takes its time in an
+// emulated machine.
+func sh(t *testing.T, lines ...string) {
 	t.Helper()
-	if err := command(line); err != nil {
-		t.Fatal(err)
+	for len(lines) > 0 {
+		program, first := cutProgram(lines[0])
+		same, n := []string{first}, 1
+		for ; n < len(lines); n++ {
+			next, rest := cutProgram(lines[n])
+			if next != program {
+				break
+			}
+			same = append(same, rest)
+		}
+		if n == 1 || !batched(program) {
+			must(t, command(lines[0]))
+			n = 1
+		} else {
+			_, err := testkit.Batch(program, same...)
+			must(t, err)
+		}
+		lines = lines[n:]
 	}
+}
+
+// cutProgram takes a program with its options from the front of a line.
+func cutProgram(line string) (program, rest string) {
+	program, rest, _ = strings.Cut(line, " ")
+	for strings.HasPrefix(rest, "-") {
+		var option string
+		option, rest, _ = strings.Cut(rest, " ")
+		program += " " + option
+	}
+	return program, rest
+}
+
+// batched says whether a program takes its commands by -batch.
+func batched(program string) bool {
+	name, _, _ := strings.Cut(program, " ")
+	return name == "ip" || name == "tc"
+}
+
+// each puts the same words in front of lines.
+func each(words string, lines ...string) (all []string) {
+	for _, line := range lines {
+		all = append(all, words+" "+line)
+	}
+	return all
 }
 
 func command(line string) error {
 	words := strings.Fields(line)
-	if words[0] == "ip" || words[0] == "tc" {
+	if batched(words[0]) {
 		if err := testkit.Iproute2(words[0]); err != nil {
 			return err
 		}
@@ -63,22 +108,47 @@ func can(t *testing.T, option, line string) bool {
 func objects(t *testing.T, line string) []map[string]any {
 	t.Helper()
 	words := strings.Fields(line)
-	if words[0] == "ip" || words[0] == "tc" {
+	if batched(words[0]) {
 		must(t, testkit.Iproute2(words[0]))
 	}
 	out, err := exec.Command(words[0], words[1:]...).Output()
 	if err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}
-	var list []map[string]any
+	all := lists(t, line, out)
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0]
+}
+
+// batchObjects reads the JSON of a batch, a list for each line.
+func batchObjects(t *testing.T, program string, lines ...string) [][]map[string]any {
+	t.Helper()
+	out, err := testkit.Batch(program, lines...)
+	must(t, err)
+	all := lists(t, program, out)
+	if len(all) != len(lines) {
+		t.Fatalf("%s: %d answers to %d lines:\n%s", program, len(all), len(lines), out)
+	}
+	return all
+}
+
+// lists reads the lists that a program printed one after the other.
+func lists(t *testing.T, what string, out []byte) (all [][]map[string]any) {
+	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(out))
 	d.UseNumber()
-	if len(bytes.TrimSpace(out)) > 0 {
-		if err := d.Decode(&list); err != nil {
-			t.Fatalf("%s: %v\n%s", line, err, out)
+	for {
+		var list []map[string]any
+		switch err := d.Decode(&list); {
+		case errors.Is(err, io.EOF):
+			return all
+		case err != nil:
+			t.Fatalf("%s: %v\n%s", what, err, out)
 		}
+		all = append(all, list)
 	}
-	return list
 }
 
 // flat brings an object to one level: the members of one inside it follow its

@@ -140,8 +140,9 @@ func addRules(t *testing.T, corpus []string) {
 	t.Helper()
 	var refused []string
 	// The kernel refuses all of a file for one rule, and nft says which, so a
-	// short file is quickly tried again.
-	for rules := range slices.Chunk(corpus, 25) {
+	// short file is quickly tried again; and it begins a file anew for each module
+	// that it loads.
+	for rules := range slices.Chunk(corpus, 40) {
 		refused = append(refused, addSome(t, slices.Clone(rules))...)
 	}
 	t.Logf("%d of %d rules refused: %q", len(refused), len(corpus), refused)

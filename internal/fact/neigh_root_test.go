@@ -19,13 +19,11 @@ func TestAddressesMatchIP(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		pair(t, n)
 		withIPv6(t, n)
-		for _, line := range []string{
+		sh(t, each("ip addr add",
 			"198.51.100.1/24 brd + dev a0 label a0:1", "198.51.100.2/24 dev a0", "203.0.113.1 peer 203.0.113.2/32 dev a0 metric 5",
 			"10.0.0.1/8 dev a0 valid_lft 1000 preferred_lft 500 noprefixroute", "2001:db8:1::1/48 dev a0 nodad valid_lft 2000 preferred_lft 0",
 			"2001:db8:2::1 peer 2001:db8:2::2/128 dev a0 nodad home", "2001:db8:3::1/64 dev a0 mngtmpaddr nodad noprefixroute",
-		} {
-			sh(t, "ip addr add "+line)
-		}
+		)...)
 		var want, got []object
 		for _, dev := range objects(t, "ip -j addr") {
 			for _, a := range dev["addr_info"].([]any) {
@@ -77,6 +75,7 @@ func TestNeighboursMatchIP(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		pair(t, n)
 		withIPv6(t, n)
+		var lines []string
 		for i, line := range []string{
 			"permanent", "permanent", "noarp", "stale", "reachable", "delay", "probe", "failed", "stale extern_learn", "permanent router",
 		} {
@@ -84,9 +83,10 @@ func TestNeighboursMatchIP(t *testing.T) {
 			if line == "failed" {
 				continue // cannot be set
 			}
-			sh(t, fmt.Sprintf("ip neigh add 192.0.2.%d dev a0 %s nud %s", 100+i, lladdr, line))
-			sh(t, fmt.Sprintf("ip neigh add 2001:db8::%x dev a0 %s nud %s", 100+i, lladdr, line))
+			lines = append(lines, fmt.Sprintf("ip neigh add 192.0.2.%d dev a0 %s nud %s", 100+i, lladdr, line),
+				fmt.Sprintf("ip neigh add 2001:db8::%x dev a0 %s nud %s", 100+i, lladdr, line))
 		}
+		sh(t, lines...)
 		for fact, flag := range map[string]string{"arp": "-4", "ndisc": "-6"} {
 			within(t, "nothing moves", func() bool { // delay and probe go on by themselves
 				f := named(t, facts(t, "neighbours", ""), fact)

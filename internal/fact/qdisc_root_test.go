@@ -3,6 +3,7 @@
 package fact
 
 import (
+	"fmt"
 	"math"
 	"os/exec"
 	"strconv"
@@ -145,12 +146,18 @@ func schedOption(kind string) string {
 	return "CONFIG_NET_SCH_" + strings.ToUpper(kind)
 }
 
+// TestQdiscsMatchTC compares all at once, each on a device of its own: a process
+// for each would take minutes in an emulated machine.
 func TestQdiscsMatchTC(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
-		sh(t, "ip link add x0 numtxqueues 4 numrxqueues 2 txqueuelen 333 type veth peer y0")
-		sh(t, "ip link set x0 up")
-		sh(t, "ip link set y0 up")
-		compared := 0
+		var links, queues, set []string // set is what is compared, of device x0, x1, …
+		add := func(what, command string) {
+			i := len(set)
+			links = append(links, fmt.Sprintf("ip link add x%d numtxqueues 4 numrxqueues 2 txqueuelen 333 type veth peer y%d", i, i),
+				fmt.Sprintf("ip link set x%d up", i), fmt.Sprintf("ip link set y%d up", i))
+			queues = append(queues, fmt.Sprintf("tc qdisc add dev x%d %s", i, command))
+			set = append(set, what)
+		}
 		for _, options := range []string{
 			"pfifo limit 77", "bfifo limit 77777", "pfifo_fast", "pfifo_head_drop limit 78", "mq", "noqueue",
 			"tbf rate 1mbit burst 15k limit 30k", "tbf rate 50gbit burst 1m latency 50ms peakrate 60gbit minburst 2000 mpu 64 overhead 4 linklayer atm",
@@ -165,44 +172,59 @@ func TestQdiscsMatchTC(t *testing.T) {
 			"netem limit 500 delay 100ms 10ms 25% loss 1% 30% duplicate 2% 10% corrupt 0.5% 5% reorder 25% 50% gap 5 rate 5mbit 20 100 5",
 			"netem loss state 1% 90% 10% 20% 2%", "netem loss gemodel 1% 10% 70% 0.1% ecn", "netem delay 50us slot 800us 900us packets 10 bytes 2000", "netem rate 50gbit",
 		} {
-			kind, _, _ := strings.Cut(options, " ")
-			_ = command("tc qdisc del dev x0 root")
-			if !can(t, schedOption(kind), "tc qdisc add dev x0 root handle 10: "+options) {
-				continue
+			if kind, _, _ := strings.Cut(options, " "); testkit.Wants(t, schedOption(kind)) {
+				add(options, "root handle 10: "+options)
 			}
-			compareQdiscs(t, options)
-			if f := facts(t, "qdiscs", "x0"); f[0].Value != kind {
-				t.Errorf("%s: %+v", options, f)
+		}
+		if len(set) < 8 {
+			t.Errorf("only %d compared", len(set))
+		}
+		rooted := len(set)
+		add("ingress", "ingress")
+		add("clsact", "clsact")
+		add("clsact with blocks", "ingress_block 21 egress_block 22 clsact")
+		sh(t, append(links, queues...)...)
+		shown := qdiscsOfTC(t)
+		for i, what := range set {
+			dev := fmt.Sprint("x", i)
+			compareQdiscs(t, what, dev, shown)
+			kind, _, _ := strings.Cut(what, " ")
+			if f := facts(t, "qdiscs", dev); i < rooted && f[0].Value != kind {
+				t.Errorf("%s: %+v", what, f)
 			}
-			compared++
 		}
-		if compared < 8 {
-			t.Errorf("only %d compared", compared)
-		}
-		_ = command("tc qdisc del dev x0 root")
-		for _, kind := range []string{"ingress", "clsact"} {
-			sh(t, "tc qdisc add dev x0 "+kind)
-			compareQdiscs(t, kind)
-			sh(t, "tc qdisc del dev x0 "+kind)
-		}
-		sh(t, "tc qdisc add dev x0 ingress_block 21 egress_block 22 clsact")
-		compareQdiscs(t, "clsact with blocks")
 	})
 }
 
-// compareQdiscs holds each qdisc of x0 against tc.
-func compareQdiscs(t *testing.T, what string) {
+// qdiscsOfTC are all qdiscs of the namespace, by device, in the words of the fact.
+func qdiscsOfTC(t *testing.T) map[string][]object {
+	t.Helper()
+	list := map[string][]object{}
+	for _, detail := range []bool{true, false} {
+		line := "tc -j qdisc show"
+		if detail {
+			line = "tc -j -d qdisc show"
+		}
+		for _, v := range objects(t, line) {
+			if detail == (v["kind"] == "tbf") { // with it its burst is a text
+				continue
+			}
+			dev, _ := v["dev"].(string)
+			delete(v, "dev")
+			list[dev] = append(list[dev], toolQdisc(t, v))
+		}
+	}
+	return list
+}
+
+// compareQdiscs holds each qdisc of a device against tc.
+func compareQdiscs(t *testing.T, what, dev string, shown map[string][]object) {
 	t.Helper()
 	want := map[string]object{}
-	detail := "-d "
-	if strings.HasPrefix(what, "tbf") { // with it burst is a text
-		detail = ""
-	}
-	for _, v := range objects(t, "tc -j "+detail+"qdisc show dev x0") {
-		o := toolQdisc(t, v)
+	for _, o := range shown[dev] {
 		want[o["kind"]+" "+o["handle"]+" "+o["parent"]] = o
 	}
-	list := facts(t, "qdiscs", "x0")
+	list := facts(t, "qdiscs", dev)
 	if len(list) != len(want) {
 		t.Errorf("%s: %d qdiscs, tc has %v", what, len(list), want)
 	}
@@ -270,25 +292,20 @@ func compareTBF(t *testing.T, what string, tool, got object) {
 
 func TestClassesMatchTC(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
-		sh(t, "ip link add x0 numtxqueues 2 type veth peer y0")
-		sh(t, "ip link set x0 up")
-		sh(t, "ip link set y0 up")
-		for _, line := range []string{
+		sh(t, "ip link add x0 numtxqueues 2 type veth peer y0", "ip link set x0 up", "ip link set y0 up")
+		sh(t, each("tc",
 			"qdisc add dev x0 root handle 1: htb default 20",
 			"class add dev x0 parent 1: classid 1:1 htb rate 100mbit ceil 200mbit burst 20k cburst 30k",
 			"class add dev x0 parent 1:1 classid 1:10 htb rate 10mbit ceil 50gbit burst 15k cburst 1600k prio 3 quantum 2000 overhead 24 mpu 64 linklayer atm",
 			"class add dev x0 parent 1:1 classid 1:20 htb rate 40gbit burst 400k",
 			"qdisc add dev x0 parent 1:10 handle 10: pfifo limit 9",
-		} {
-			sh(t, "tc "+line)
-		}
+		)...)
 		compareClasses(t, 3)
 		if f := named(t, facts(t, "classes", "x0"), "htb 1:10"); f.Fields["leaf"] != "10:" || f.Fields["rate"] != "1250000" || f.Fields["prio"] != "3" || f.Fields["qlen"] != "0" || f.Fields["drops"] != "0" {
 			t.Errorf("got %+v", f)
 		}
-		compareQdiscs(t, "htb with a leaf")
-		sh(t, "tc qdisc del dev x0 root")
-		sh(t, "tc qdisc add dev x0 root handle 5: mq")
+		compareQdiscs(t, "htb with a leaf", "x0", qdiscsOfTC(t))
+		sh(t, "tc qdisc del dev x0 root", "tc qdisc add dev x0 root handle 5: mq")
 		compareClasses(t, 2)
 		if f := one(t, "classes", "lo"); f.Value != None {
 			t.Errorf("no classes: %+v", f)

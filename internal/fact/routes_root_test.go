@@ -4,6 +4,7 @@ package fact
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,31 +25,24 @@ func manyRoutes(t *testing.T, n *netlab.Namespace) {
 	t.Helper()
 	pair(t, n)
 	withIPv6(t, n)
-	for _, line := range []string{
+	lines := each("ip route add",
 		"blackhole 203.0.113.1", "unreachable 203.0.113.2 metric 7", "prohibit 203.0.113.3/32 table 200", "throw 203.0.113.64/26 table 1000",
-		"198.51.100.0/25 via 192.0.2.2 src 192.0.2.1 proto bgp metric 77 mtu lock 1280 advmss 1200 window 5000 rtt 100ms rttvar 50ms ssthresh 10 cwnd lock 20 " +
+		"198.51.100.0/25 via 192.0.2.2 src 192.0.2.1 proto bgp metric 77 mtu lock 1280 advmss 1200 window 5000 rtt 100ms rttvar 50ms ssthresh 10 cwnd lock 20 "+
 			"initcwnd 30 initrwnd 40 rto_min 300ms hoplimit 9 reordering 4 quickack 1 fastopen_no_cookie 1 congctl reno features ecn",
 		"198.51.100.128/25 via 192.0.2.2 tos 0x10", "198.51.100.128/26 dev a0 scope link realm 3/4",
 		"10.9.0.0/16 nexthop via 192.0.2.2 dev a0 weight 3 nexthop via 192.0.2.3 dev a0 weight 1",
 		"10.8.0.0/16 via 10.8.0.1 dev a0 onlink table 70000",
 		"10.13.0.0/16 via inet6 fe80::2 dev a0",
-	} {
-		sh(t, "ip route add "+line)
-	}
-	for _, line := range []string{"id 1 via 192.0.2.2 dev a0", "id 2 via 192.0.2.3 dev a0", "id 3 blackhole", "id 10 group 1,5/2"} {
-		sh(t, "ip nexthop add "+line)
-	}
-	for _, line := range []string{"10.10.0.0/16 nhid 10", "10.11.0.0/16 nhid 1", "10.12.0.0/16 nhid 3"} {
-		sh(t, "ip route add "+line)
-	}
-	for _, line := range []string{
+	)
+	lines = append(lines, each("ip nexthop add", "id 1 via 192.0.2.2 dev a0", "id 2 via 192.0.2.3 dev a0", "id 3 blackhole", "id 10 group 1,5/2")...)
+	lines = append(lines, each("ip route add", "10.10.0.0/16 nhid 10", "10.11.0.0/16 nhid 1", "10.12.0.0/16 nhid 3")...)
+	lines = append(lines, each("ip -6 route add",
 		"blackhole 2001:db8:1::/48", "unreachable 2001:db8:2::/48", "prohibit 2001:db8:3::/48 table 300", "throw 2001:db8:4::/48",
 		"2001:db8:5::/48 via 2001:db8::2 mtu 1400 hoplimit 5 pref high expires 1000", "default via fe80::2 dev a0 metric 55",
 		"2001:db8:6::/48 from 2001:db8::/64 via 2001:db8::2",
 		"2001:db8:7::/48 nexthop via 2001:db8::2 dev a0 weight 2 nexthop via 2001:db8::3 dev a0 weight 1",
-	} {
-		sh(t, "ip -6 route add "+line)
-	}
+	)...)
+	sh(t, lines...)
 }
 
 // withIPv6 gives a0 of pair 2001:db8::1/64.
@@ -165,10 +159,11 @@ func TestRoutesMatchIP(t *testing.T) {
 		}
 		// The kernel may leave the ways to the nexthop objects.
 		must(t, n.Sysctl("net.ipv4.nexthop_compat_mode", "0"))
-		if len(objects(t, "ip -j route show 10.11.0.0/16")) != 1 {
+		withObject := objects(t, "ip -j route show 10.11.0.0/16")
+		if len(withObject) != 1 {
 			t.Fatal("the route with a nexthop object is gone")
 		}
-		if _, there := objects(t, "ip -j route show 10.11.0.0/16")[0]["dev"]; there {
+		if _, there := withObject[0]["dev"]; there {
 			t.Error("the kernel still tells the device")
 		}
 		odd := func(f record.Fact) bool {
@@ -186,9 +181,10 @@ func TestPathMTU(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		b := pair(t, n)
 		must(t, b.Sysctl("net.ipv4.ip_forward", "1"))
-		for _, line := range []string{"link add x0 mtu 1200 type veth peer y0", "link set x0 up", "link set y0 up", "route add 198.51.100.0/24 dev x0"} {
-			must(t, b.Do(func() error { return command("ip " + line) }))
-		}
+		must(t, b.Do(func() error {
+			_, err := testkit.Batch("ip", "link add x0 mtu 1200 type veth peer y0", "link set x0 up", "link set y0 up", "route add 198.51.100.0/24 dev x0")
+			return err
+		}))
 		sh(t, "ip route add 198.51.100.0/24 via 192.0.2.2")
 		if f := one(t, "route", "198.51.100.9"); f.Fields["mtu"] != "" || f.Fields["expires"] != "" || f.Fields["match"] != "198.51.100.0/24" {
 			t.Errorf("before: %+v", f)
@@ -235,31 +231,37 @@ var ofExceptions = map[string]string{
 func TestRouteMatchesIPRouteGet(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		manyRoutes(t, n)
-		sh(t, "ip route add 198.18.0.0/15 via 192.0.2.5 table 500")
-		sh(t, "ip rule add fwmark 7 table 500")
-		sh(t, "ip rule add ipproto 6 dport 443 table 500")
-		sh(t, "ip rule add to 198.19.0.0/16 uidrange 4242-4243 table 500")
-		sh(t, "ip rule add oif a0 to 198.19.1.1 table 500")
+		sh(t, "ip route add 198.18.0.0/15 via 192.0.2.5 table 500",
+			"ip rule add fwmark 7 table 500",
+			"ip rule add ipproto 6 dport 443 table 500",
+			"ip rule add to 198.19.0.0/16 uidrange 4242-4243 table 500",
+			"ip rule add oif a0 to 198.19.1.1 table 500")
 		must(t, n.Sysctl("net.ipv4.ip_forward", "1"))
-		for arg, gateway := range map[string]string{
+		gateways := map[string]string{
 			"198.51.100.9": "192.0.2.2", "198.51.100.9 from 192.0.2.1": "192.0.2.2", "10.13.0.1": "fe80::2", "192.0.2.9": "",
 			"198.18.1.1 mark 7": "192.0.2.5", "198.18.1.1 ipproto tcp dport 443": "192.0.2.5", "198.19.0.1 uid 4242": "192.0.2.5", "198.19.1.1 oif a0": "192.0.2.5",
 			"198.51.100.9 from 192.0.2.7 iif a0": "192.0.2.2", "198.51.100.200 tos 0x10": "192.0.2.2",
 			"2001:db8:5::9": "2001:db8::2", "2001:db8:6::1 from 2001:db8::1": "2001:db8::2", "2001:db8::9 oif a0": "",
-		} {
-			f := one(t, "route", arg)
+		}
+		questions := slices.Sorted(maps.Keys(gateways))
+		var lines []string
+		for _, arg := range questions {
 			line := strings.Replace(arg, "ipproto tcp", "ipproto 6", 1) // /etc/protocols need not be there
-			v := objects(t, "ip -d -j route get "+line)
+			lines = append(lines, "route get "+line, "route get fibmatch "+line)
+		}
+		answers := batchObjects(t, "ip -d -j", lines...)
+		for i, arg := range questions {
+			f := one(t, "route", arg)
+			v, w := answers[2*i], answers[2*i+1]
 			if len(v) != 1 {
 				t.Fatalf("%s: %v", arg, v)
 			}
 			want := without(toolRoute(v[0], "ip"), ofQuestions)
 			got := without(valueAnd(f, "type"), ofEntries)
-			if d := gocmp.Diff(want, got); d != "" || f.Fields["gateway"] != gateway {
+			if d := gocmp.Diff(want, got); d != "" || f.Fields["gateway"] != gateways[arg] {
 				t.Errorf("%s: %s", arg, d)
 			}
 			// The entry of the table itself.
-			w := objects(t, "ip -d -j route get fibmatch "+line)
 			if len(w) != 1 || wholePrefix(w[0]["dst"].(string)) != f.Fields["match"] || w[0]["protocol"] != f.Fields["protocol"] {
 				t.Errorf("%s: %v, got %v", arg, w, f.Fields)
 			}
@@ -300,17 +302,14 @@ var ofEntries = map[string]string{
 func TestRulesMatchIP(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		pair(t, n)
-		for _, line := range []string{
+		lines := each("ip rule add",
 			"from 192.0.2.0/24 to 198.51.100.7 table 100 pref 10", "iif a0 oif none0 table 100000 pref 20 protocol static", "fwmark 0x10/0xff table 7 pref 30 suppress_prefixlength 0",
 			"fwmark 5 blackhole pref 40", "unreachable pref 50 to 10.0.0.0/8", "prohibit pref 60 not from 10.1.0.0/16", "goto 32766 pref 70", "goto 99 pref 80 tos 0x10",
 			"nop pref 90", "ipproto 6 sport 80 dport 1000-2000 table 8 pref 100", "ipproto 17 sport 53-60 dport 5353 table 8 pref 100", "uidrange 5-7 table 9 pref 110 suppress_ifgroup 3",
 			"realms 3/4 table 11 pref 120", "tun_id 4242 table 12 pref 130",
-		} {
-			sh(t, "ip rule add "+line)
-		}
-		for _, line := range []string{"from 2001:db8::/32 table 100 pref 10", "to ::/0 iif a0 blackhole pref 20", "fwmark 9 prohibit pref 30"} {
-			sh(t, "ip -6 rule add "+line)
-		}
+		)
+		lines = append(lines, each("ip -6 rule add", "from 2001:db8::/32 table 100 pref 10", "to ::/0 iif a0 blackhole pref 20", "fwmark 9 prohibit pref 30")...)
+		sh(t, lines...)
 		can(t, "CONFIG_NET_L3_MASTER_DEV", "ip rule add l3mdev pref 1000")
 		var want, got []object
 		for family, flag := range map[string]string{"ip": "-4", "ip6": "-6"} {

@@ -2,11 +2,13 @@ package testkit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -20,31 +22,10 @@ const mapStart = 0xffffffff80400000
 func SystemMap(t testing.TB, change func(string) string) string {
 	t.Helper()
 	NeedRoot(t)
-	table, err := os.ReadFile("/proc/kallsyms")
+	text, err := movedMap()
 	if err != nil {
 		t.Fatal(err)
 	}
-	by, ok := textStart(table)
-	if !ok {
-		t.Fatal("kallsyms shows no address of _text")
-	}
-	by -= mapStart
-	var b strings.Builder
-	for line := range bytes.Lines(table) {
-		if bytes.ContainsRune(line, '[') {
-			continue // of a module
-		}
-		addr, rest, _ := bytes.Cut(line, []byte{' '})
-		n, err := strconv.ParseUint(string(addr), 16, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rest[0] != 'A' && rest[0] != 'a' && n > by { // these are no addresses
-			n -= by
-		}
-		fmt.Fprintf(&b, "%016x %s", n, rest)
-	}
-	text := b.String()
 	if change != nil {
 		was := text
 		if text = change(text); text == was {
@@ -56,6 +37,46 @@ func SystemMap(t testing.TB, change func(string) string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// movedMap is the map that SystemMap writes. Those symbols do not change while the
+// kernel runs.
+var movedMap = sync.OnceValues(func() (string, error) {
+	table, err := os.ReadFile("/proc/kallsyms")
+	if err != nil {
+		return "", err
+	}
+	by, ok := textStart(table)
+	if !ok {
+		return "", errors.New("kallsyms shows no address of _text")
+	}
+	by -= mapStart
+	text := make([]byte, 0, len(table))
+	for line := range bytes.Lines(table) {
+		if bytes.IndexByte(line, '[') >= 0 {
+			continue // of a module
+		}
+		addr, rest, _ := bytes.Cut(line, []byte{' '})
+		n, err := strconv.ParseUint(string(addr), 16, 64)
+		if err != nil {
+			return "", fmt.Errorf("address in kallsyms: %w", err)
+		}
+		if rest[0] != 'A' && rest[0] != 'a' && n > by { // these are no addresses
+			n -= by
+		}
+		text = appendAddress(text, n)
+		text = append(append(text, ' '), rest...)
+	}
+	return string(text), nil
+})
+
+// appendAddress appends %016x: fmt takes a second for all of a map in an emulated
+// machine.
+func appendAddress(text []byte, n uint64) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		text = append(text, "0123456789abcdef"[n>>shift&15])
+	}
+	return text
 }
 
 func textStart(table []byte) (uint64, bool) {

@@ -8,7 +8,6 @@ package testkit
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,20 +109,6 @@ func parseVersion(s string) (v [2]uint64, err error) {
 		}
 	}
 	return v, nil
-}
-
-// Iproute2 says why one of iproute2's programs (ip, tc, ss, nstat) cannot be
-// used, or nil. That of busybox has the name only.
-func Iproute2(name string) error {
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return err
-	}
-	out, err := exec.Command(path, "-V").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "iproute2") {
-		return fmt.Errorf("%s is not the one of iproute2", path)
-	}
-	return nil
 }
 
 // HidesPID1 says whether this kernel skips BPF programs, without counting it,

@@ -67,6 +67,10 @@ func TestNestedDrops(t *testing.T) {
 	receiver := closedPort(t, peer)
 	event := tracepointID(t, host)
 	noPorts := func() uint64 { return snmp(t, host, "Udp", "NoPorts") }
+	long := time.Second / 2
+	if testing.Short() { // an emulated machine
+		long = time.Second
+	}
 	for _, name := range []string{"best", "nested"} {
 		o := variants(t)[name]
 		t.Run(name, func(t *testing.T) {
@@ -74,11 +78,15 @@ func TestNestedDrops(t *testing.T) {
 			for range attempts {
 				before := noPorts()
 				p := start(t, o)
-				closed, loop, ksoftirqd := hammer(t, receiver, event, 2*time.Second)
+				closed, loop, ksoftirqd := hammer(t, receiver, event, long)
 				if err := p.Detach(); err != nil {
 					t.Fatal(err)
 				}
 				got := nestedCounts(t, p, host.Inode())
+				if loop <= closed {
+					t.Logf("the loop saw %d drops and made %d of them: no softirq interrupted it", loop, closed)
+					continue
+				}
 				got.check(t, noPorts()-before, closed, loop, ksoftirqd)
 				if t.Failed() || !o.Guarded || got.Unattributed > 0 {
 					return
@@ -105,9 +113,6 @@ func (n nested) check(t *testing.T, softirq, process, loop, ksoftirqd uint64) {
 	all, ours := softirq+process, loop+ksoftirqd
 	t.Logf("softirq %d of %d, process %d of %d, unattributed %d; %d while the loop ran, %d in ksoftirqd",
 		n.softirq, softirq, n.process, process, n.Unattributed, loop, ksoftirqd)
-	if loop <= process {
-		t.Fatalf("the loop saw %d drops and made %d of them: no softirq interrupted it, the test shows nothing", loop, process)
-	}
 	most := all / 100 * 99
 	if testing.Short() { // an emulated machine drops less, but as much after the loop's end
 		most = all / 100 * 97

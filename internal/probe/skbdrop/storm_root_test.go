@@ -96,7 +96,10 @@ func stats(t testing.TB, p *Probe) Stats {
 }
 
 func TestEveryVariantCountsExactly(t *testing.T) {
-	const n = 100_000
+	n := uint64(100_000)
+	if testing.Short() { // an emulated machine
+		n = 30_000
+	}
 	storm := testkit.NewStorm(t, 2, testkit.StormPackets(3)...)
 	for name, o := range variants(t) {
 		t.Run(name, func(t *testing.T) {
@@ -185,8 +188,11 @@ func TestStorm(t *testing.T) {
 }
 
 func TestMoreKeysThanSlots(t *testing.T) {
-	const n = 100_000
-	packets := testkit.StormPackets(300)
+	n := uint64(150_000) // beside which what else the host drops is little
+	if testing.Short() { // an emulated machine, with nothing else to do
+		n = 50_000
+	}
+	packets := testkit.StormPackets(100)
 	size := float64(len(packets[0]))
 	storm := testkit.NewStorm(t, 8, packets...)
 	for name, o := range variants(t) {
@@ -210,7 +216,7 @@ func TestMoreKeysThanSlots(t *testing.T) {
 				t.Errorf("counted %d, table full %d, unattributed %d; happened %d", got, s.TableFull, s.Unattributed, want)
 			}
 			if s.TableFull == 0 {
-				t.Error("2,400 keys found room in 64 slots")
+				t.Error("800 keys found room in 64 slots")
 			}
 			// skb->len has the link header or not, depending on who dropped it.
 			if per := float64(bytes+s.TableFullBytes) / float64(got+s.TableFull); per < size-14 || per > size {
