@@ -241,8 +241,8 @@ func TestNoWrongCauseWithoutTheRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := b.knowledge
-	for _, c := range full.Causes() {
-		if strings.HasPrefix(c.ID, "n-") {
+	for i, c := range full.Causes() {
+		if strings.HasPrefix(c.ID, "n-") || testing.Short() && i%8 != 0 { // a few at the same time will do
 			continue
 		}
 		t.Run(c.ID, func(t *testing.T) {

@@ -15,6 +15,7 @@ func anyFact(string, string) error { return nil }
 
 // TestCauses lints every cause of the knowledge base, a subtest each.
 func TestCauses(t *testing.T) {
+	diagnose.Alone(t)
 	k, problems := diagnose.Lint(knowledge.FS, anyFact)
 	if k == nil {
 		t.Fatal(problems)

@@ -40,6 +40,7 @@ func TestCompiled(t *testing.T) {
 // TestCompiledSaysTheSame: with the compiled file, with none, with one that is out
 // of date or damaged, the same is loaded.
 func TestCompiledSaysTheSame(t *testing.T) {
+	diagnose.Alone(t)
 	base := fstest.MapFS{}
 	err := fs.WalkDir(knowledge.FS, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasSuffix(name, ".txtar") {

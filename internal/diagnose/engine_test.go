@@ -412,6 +412,7 @@ func TestLoadAccepted(t *testing.T) {
 // TestEngineOnAnything: whatever was counted, each drop is in one finding,
 // and what speaks against a cause keeps it from being certain.
 func TestEngineOnAnything(t *testing.T) {
+	diagnose.Alone(t)
 	k := engine(t, cause("one", byReason+counterA), cause("two", "drops: [{reasons: [A], symbols: [g], share: 'counter(\"T.b\")'}, {reasons: [B]}]\n"+
 		"evidence: [{counter: T.b, expect: at-least, role: confirms}]\n"),
 		cause("three", "per: device\ndrops: [{reasons: [B], where: 'dport == 53'}, {reasons: [C], share: 'drops - counter(\"T.a\")'}]\n"))

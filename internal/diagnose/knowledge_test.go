@@ -195,6 +195,7 @@ func TestEveryReasonOfOtherKernelsIsKnown(t *testing.T) {
 
 // TestSentences holds the form that readers are used to.
 func TestSentences(t *testing.T) {
+	diagnose.Alone(t)
 	err := fs.WalkDir(knowledge.FS, ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".yaml") {
 			return err

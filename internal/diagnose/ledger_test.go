@@ -49,6 +49,7 @@ var open = map[string]string{
 // number of drops that it does not fit, and what the lab recorded leaves no
 // loss without a cause.
 func TestCasesClose(t *testing.T) {
+	diagnose.Alone(t)
 	k := load(t)
 	files, err := fs.Glob(knowledge.FS, "causes/*/cases/*.txtar")
 	if err != nil || len(files) < 100 {

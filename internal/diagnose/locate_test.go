@@ -63,6 +63,7 @@ func packeted(o record.Observation) record.Observation {
 // namespaces, sockets and stacks. What is found then may be less. It must not be
 // wrong for certain, and must hide no loss.
 func TestLessIsKnown(t *testing.T) {
+	alone(t)
 	k := builtIn(t)
 	names, err := fs.Glob(knowledge.FS, "causes/*/cases/*.txtar")
 	if err != nil {

@@ -190,6 +190,7 @@ func total(d record.Diagnosis) (n uint64) {
 // TestEveryLossCounterMakesAFinding: whichever counter of loss moves alone, it
 // is said that something was lost, and how much.
 func TestEveryLossCounterMakesAFinding(t *testing.T) {
+	diagnose.Alone(t)
 	k := load(t)
 	n := 0
 	for name, c := range k.Raised() {
@@ -214,6 +215,7 @@ func TestEveryLossCounterMakesAFinding(t *testing.T) {
 // TestLossBesideACase: a loss that comes to what a recorded case has is found
 // too, whatever its drops and counters are.
 func TestLossBesideACase(t *testing.T) {
+	diagnose.Alone(t)
 	const more = 70_000
 	k := load(t)
 	files, err := fs.Glob(knowledge.FS, "causes/*/cases/*.txtar")

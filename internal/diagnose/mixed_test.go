@@ -111,22 +111,26 @@ var notTold = map[string]string{
 // TestMixed has two and three of the losses that the lab recorded at once, in one
 // namespace and over background: all are named, the greatest first, and no other.
 func TestMixed(t *testing.T) {
+	alone(t)
 	k := builtIn(t)
 	cases := labCases(t, k)
-	noise := background(t)
+	noise := inOne(t, background(t), 9)
 	r := rand.New(rand.NewPCG(21, 22))
-	n := 250
-	if testing.Short() {
-		n = 40
-	}
+	const n = 250
 	wrong := 0
+	type place struct{ picked, device int }
+	moved := map[place]record.Observation{}
 	for i := range n {
 		picked := r.Perm(len(cases))[:2+i%2]
 		slices.Sort(picked)
 		var names, want []string
-		o := inOne(t, noise, 9)
+		o := noise
 		for j, p := range picked {
-			o = mix(o, inOne(t, cases[p].o, j+1))
+			at := place{p, j + 1}
+			if _, ok := moved[at]; !ok {
+				moved[at] = inOne(t, cases[p].o, at.device)
+			}
+			o = mix(o, moved[at])
 			names = append(names, cases[p].name)
 			want = append(want, cases[p].causes...)
 		}

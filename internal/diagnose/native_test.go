@@ -13,7 +13,7 @@ func TestNative(t *testing.T) {
 	k := builtIn(t)
 	quick, machine := 0, 0
 	for n, o := range recorded(t) {
-		if testing.Short() && n%4 != 0 {
+		if testing.Short() && n%10 != 0 {
 			continue
 		}
 		m := newMatcher(&o, k)

@@ -74,6 +74,7 @@ func TestCausesIn(t *testing.T) {
 // TestOwnCauseIsLoaded loads the built-in base with a cause of a user that is
 // new, and one that replaces udp-rcvbuf.
 func TestOwnCauseIsLoaded(t *testing.T) {
+	diagnose.Alone(t)
 	cause := strings.Join([]string{
 		"id: ID", "title: own", "class: fault", "station: socket", "direction: rx", "drops:", "  - reasons: [SOCKET_RCVBUFF]", "",
 	}, "\n")

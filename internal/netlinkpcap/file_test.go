@@ -246,6 +246,9 @@ func TestOtherByteOrder(t *testing.T) {
 // TestEachTruncation: a file that ends anywhere is an error or its beginning,
 // and never more than the whole.
 func TestEachTruncation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to find here")
+	}
 	file := recorded(t, recordings(t)["hw-netdevsim-bookworm-cloud"])
 	whole := observe(t, file)
 	ends := 0

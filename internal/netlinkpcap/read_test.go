@@ -375,6 +375,9 @@ func TestTimeAhead(t *testing.T) {
 
 // TestBounds: whatever a file holds, only so much of it is kept.
 func TestBounds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to find here")
+	}
 	var b bytes.Buffer
 	w, err := NewWriter(&b)
 	if err != nil {

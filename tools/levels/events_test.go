@@ -180,39 +180,3 @@ func TestFind(t *testing.T) {
 		}
 	}
 }
-
-func TestFuzzFindsAFailure(t *testing.T) {
-	dir := t.TempDir()
-	writeFiles(t, dir, map[string]string{
-		"go.mod": "module toy\n\ngo 1.26\n",
-		"f_test.go": `package f
-import "testing"
-func FuzzGood(f *testing.F) { f.Fuzz(func(t *testing.T, s string) {}) }
-func FuzzBad(f *testing.F) { f.Add("x"); f.Fuzz(func(t *testing.T, s string) { if s != "x" { t.Error("found it") } }) }
-`,
-	})
-	var out bytes.Buffer
-	tl := &tally{out: &out}
-	r := &runner{setting: setting{dir: dir, fuzzTime: "100x"}, out: &out, t: tl}
-	if err := r.fuzz(); err != nil {
-		t.Fatal(err)
-	}
-	if tl.passed != 1 || tl.failed != 1 || !strings.Contains(out.String(), "found it") {
-		t.Errorf("counted %d passed, %d failed; want 1 and 1, with the words of the failure:\n%s", tl.passed, tl.failed, &out)
-	}
-}
-
-func TestDeadlineRace(t *testing.T) {
-	for _, tt := range []struct {
-		output string
-		want   bool
-	}{
-		{"--- FAIL: FuzzX (5.01s)\n    context deadline exceeded\n", true},
-		{"context deadline exceeded\nFailing input written to testdata/fuzz/FuzzX/1\n", false},
-		{"--- FAIL: FuzzX (1s)\n    bad\n", false},
-	} {
-		if got := deadlineRace(tt.output); got != tt.want {
-			t.Errorf("deadlineRace(%q) = %v", tt.output, got)
-		}
-	}
-}

@@ -22,6 +22,7 @@ const rootSuffix = "_root_test.go"
 // pkgTests are the test functions of a package, by whether they need root.
 type pkgTests struct {
 	path string
+	dir  string
 	user funcs
 	root funcs
 }
@@ -47,7 +48,7 @@ func (r *runner) find() ([]pkgTests, error) {
 		} else if err != nil {
 			return nil, fmt.Errorf("decode the list of packages: %w", err)
 		}
-		found := pkgTests{path: p.ImportPath}
+		found := pkgTests{path: p.ImportPath, dir: p.Dir}
 		for _, name := range append(p.TestGoFiles, p.XTestGoFiles...) {
 			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
 			if err != nil {

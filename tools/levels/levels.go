@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -52,7 +50,8 @@ func withTag(verb, tag string) []string {
 // unit runs every test that needs no root, except those of lint.
 func (r *runner) unit() error {
 	for _, m := range modules {
-		if err := r.unitModule(m, newCollector(r.t, false)); err != nil {
+		// Of what these short processes take, a third was the collection of garbage.
+		if err := r.unitModule(m, newCollector(r.t, false), "-exec", "env GOGC=400"); err != nil {
 			return err
 		}
 	}
@@ -92,72 +91,6 @@ func (r *runner) unitModule(module string, c *collector, flags ...string) error 
 		}
 	}
 	return r.goTest(c, dir, args...)
-}
-
-// fuzz runs each fuzz target for r.fuzzTime, as many at a time as there are
-// processors: most of a short run is a single-threaded start.
-func (r *runner) fuzz() error {
-	pkgs, err := r.find()
-	if err != nil {
-		return err
-	}
-	type run struct {
-		said  bytes.Buffer
-		tally *tally
-		err   error
-		done  chan struct{}
-	}
-	var runs []*run
-	free := make(chan struct{}, runtime.NumCPU())
-	for _, p := range pkgs {
-		for _, name := range p.user.fuzz {
-			one := &run{done: make(chan struct{})}
-			runs = append(runs, one)
-			go func() {
-				defer close(one.done)
-				free <- struct{}{}
-				one.tally, one.err = r.fuzzOne(&one.said, p.path, name)
-				<-free
-			}()
-		}
-	}
-	var errs []error
-	for _, one := range runs {
-		<-one.done
-		_, err := r.out.Write(one.said.Bytes())
-		errs = append(errs, err, one.err)
-		r.t.add(one.tally)
-	}
-	return errors.Join(errs...)
-}
-
-// fuzzOne runs one fuzz target, prints to out and returns what it counted. A
-// failure at the very end of the time that found no input is a race in go test
-// (go.dev/issue/75804, mended in Go 1.27): that run is repeated.
-func (r *runner) fuzzOne(out io.Writer, pkg, name string) (*tally, error) {
-	for try := 1; ; try++ {
-		var said bytes.Buffer
-		scratch := &tally{level: r.t.level, out: &said}
-		one := &runner{setting: r.setting, out: &said, t: scratch}
-		err := one.goTest(newCollector(scratch, false), r.dir,
-			"-vet=off", "-run", "^$", "-fuzz", exactly(name), "-fuzztime", r.fuzzTime,
-			"-parallel", "1", "-timeout", "10m", pkg)
-		again := err == nil && scratch.failed > 0 && try < 3 && deadlineRace(said.String())
-		if again {
-			_, err = fmt.Fprintf(out, "again: %s ended with go test's own deadline and found no input\n", name)
-			if err == nil {
-				continue
-			}
-		}
-		_, werr := out.Write(said.Bytes())
-		return scratch, errors.Join(err, werr)
-	}
-}
-
-// deadlineRace says whether a failed fuzz run only missed its own end.
-func deadlineRace(output string) bool {
-	return strings.Contains(output, "context deadline exceeded") &&
-		!strings.Contains(output, "Failing input written to")
 }
 
 // root runs the tests declared in *_root_test.go as root, one package after

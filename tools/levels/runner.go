@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,12 @@ type runner struct {
 // command prepares a command in dir that does not read the terminal. Version
 // control is not asked: it refuses a clone that belongs to another user.
 func (r *runner) command(dir, name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
+	return r.commandContext(context.Background(), dir, name, args...)
+}
+
+// commandContext is a command that is killed when ctx ends.
+func (r *runner) commandContext(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOWORK=off")
 	return cmd
@@ -63,15 +69,20 @@ func (r *runner) goTest(c *collector, dir string, args ...string) error {
 	args = append([]string{"test"}, args...)
 	r.announce(dir, "go", args...)
 	args = append([]string{"test", "-json"}, args[1:]...)
-	cmd := r.command(dir, "go", args...)
+	return r.events(c, "go test", r.command(dir, "go", args...))
+}
+
+// events runs a command that prints the events of tests and counts them; what
+// names the command in errors.
+func (r *runner) events(c *collector, what string, cmd *exec.Cmd) error {
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return fmt.Errorf("go test: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("go test: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	failedBefore := r.t.failed
 	readErr := c.read(stdout)
@@ -83,8 +94,8 @@ func (r *runner) goTest(c *collector, dir string, args ...string) error {
 		return readErr
 	}
 	if err != nil && r.t.failed == failedBefore {
-		// No package failed, yet go test did: it could not even begin.
-		return fmt.Errorf("go test: %w", err)
+		// No package failed, yet the command did: it could not even begin.
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

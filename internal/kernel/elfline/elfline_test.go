@@ -194,6 +194,9 @@ func TestNew(t *testing.T) {
 // Whatever is cut off or turned around is an error or not known, and never
 // more than that.
 func TestDamaged(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to find here")
+	}
 	for _, name := range []string{"dwarf4.elf", "dwarf5.elf"} {
 		image := read(t, name)
 		e := parse(t, image)
@@ -250,6 +253,9 @@ func TestRelative(t *testing.T) {
 
 // A file of units that nest deeper than a stack, and lists without an end.
 func TestDeep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to find here")
+	}
 	abbrev := []byte{
 		1, 0x11, 1, 0, 0, // a unit with children
 		2, 0x2e, 1, 0, 0, // a function with children
