@@ -38,11 +38,12 @@ func TestUntilLoss(t *testing.T) {
 	c.Stdout, c.Stderr = &out, &errOut
 	begin(t, c)
 	bursts, lost := 2, 20 // one loss with a pause in it
+	pause := time.Second  // until the counters have been read, too
 	if testing.Short() {  // an emulated machine may take longer between them than is waited for
-		bursts = 1
+		bursts, pause = 1, 4*time.Second
 	}
 	for range bursts {
-		time.Sleep(time.Second)
+		time.Sleep(pause)
 		if _, err := setup.Provoke(t.Context(), lost/bursts); err != nil {
 			t.Error(err)
 		}

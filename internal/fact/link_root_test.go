@@ -4,6 +4,7 @@ package fact
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -197,9 +198,9 @@ var moreOfFact = map[string]string{
 func TestLinkMatchesIP(t *testing.T) {
 	testkit.InNetNS(t, func(n *netlab.Namespace) {
 		devices := manyLinks(t, n)
-		answers := batchObjects(t, "ip -j -d", each("link show dev", devices...)...)
+		found, answers := calmLinks(t, devices)
 		for i, dev := range devices {
-			f, v := one(t, "link", dev), answers[i]
+			f, v := found[i], answers[i]
 			if len(v) != 1 {
 				t.Fatalf("%s: %v", dev, v)
 			}
@@ -231,6 +232,35 @@ func TestLinkMatchesIP(t *testing.T) {
 			}
 		}
 	})
+}
+
+// calmLinks are the facts of devices and what ip says of each, while no state
+// changed: before 6.8 the kernel may tell one a second late (net/core/link_watch.c).
+func calmLinks(t *testing.T, devices []string) (found []record.Fact, said [][]map[string]any) {
+	t.Helper()
+	ask := func() (states string) {
+		said = batchObjects(t, "ip -j -d", each("link show dev", devices...)...)
+		for _, v := range said {
+			for _, o := range v {
+				states += fmt.Sprintln(o["ifname"], o["operstate"], o["flags"])
+			}
+		}
+		return states
+	}
+	before := ask()
+	for range 20 {
+		found = nil
+		for _, dev := range devices {
+			found = append(found, one(t, "link", dev))
+		}
+		after := ask()
+		if after == before {
+			return found, said
+		}
+		before = after
+	}
+	t.Fatalf("the states of links changed each time:\n%s", before)
+	return nil, nil
 }
 
 func TestLinkPeer(t *testing.T) {
