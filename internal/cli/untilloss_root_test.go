@@ -31,6 +31,7 @@ func TestUntilLoss(t *testing.T) {
 	testkit.NeedRoot(t)
 	setup := prepared(t, "udp-noport")
 	space := fmt.Sprint(setup.NetNS)
+	inhabit(t, spaceOf(t, setup.NetNS)) // before 6.18 another process finds its counters by a process only
 	saved := filepath.Join(t.TempDir(), "before.wd")
 
 	c := command(t, "diagnose", "-j", "--until-loss", "--timeout", "2m", "--netns", space, "--save", saved)
