@@ -120,6 +120,7 @@ func TestEditing(t *testing.T) {
 	k.await("dropwatch> ")
 	k.types("exi\x15" + "bogus\r") // Ctrl-U
 	k.await("whydrop: no command \"bogus\"")
+	k.await("dropwatch> ") // only there a Ctrl-D is a key and not the terminal's own
 	k.types("\x04")
 	k.await("Terminating dropwatch...\r\nShutting down ...\r\n")
 	var failed *FailedError
