@@ -19,7 +19,7 @@ var example = regexp.MustCompile("(?ms)^`knowledge/(causes/[^`]+)`:\n\n```[a-z]+
 // The cause in docs/add-a-cause.md is one that the linter takes.
 func TestAddACauseExample(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector sees the base read in other tests")
+		t.Skip("-short: the race detector sees the base read in TestOwnKnowledgeOverrides and in internal/diagnose")
 	}
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "add-a-cause.md"))
 	if err != nil {

@@ -119,7 +119,7 @@ func TestExplainLists(t *testing.T) {
 // said with its file.
 func TestLint(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector sees the base read in other tests")
+		t.Skip("-short: the race detector sees the base read in TestOwnKnowledgeOverrides and in internal/diagnose")
 	}
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, knowledge.FS); err != nil {

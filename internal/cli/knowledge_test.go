@@ -88,7 +88,7 @@ func acmeFiles(prefix string) map[string]string {
 // built in, in either form of a directory.
 func TestOwnKnowledge(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector sees the base read in other tests")
+		t.Skip("-short: the race detector sees the base read in TestOwnKnowledgeOverrides and in internal/diagnose")
 	}
 	for name, dir := range map[string]string{
 		"causes.d": ownDir(t, acmeFiles("")), "a base": ownDir(t, acmeFiles("causes/")),
@@ -142,7 +142,7 @@ func TestOwnKnowledgeOverrides(t *testing.T) {
 // the host too.
 func TestBadOwnKnowledge(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector sees the base read in other tests")
+		t.Skip("-short: the race detector sees the base read in TestOwnKnowledgeOverrides and in internal/diagnose")
 	}
 	bad := acmeFiles("")
 	bad["acme-shaper/cause.yaml"] = acme + "colour: blue\n"
@@ -227,8 +227,11 @@ func TestUnreadableKnowledge(t *testing.T) {
 			t.Errorf("%q may not be read: %v", c.folder, err)
 		}
 	}
+}
+
+func TestFileBesideOwnKnowledge(t *testing.T) {
 	if testing.Short() {
-		return // the race detector sees the base read in other tests
+		t.Skip("-short: the race detector sees the base read in TestOwnKnowledgeOverrides and in internal/diagnose")
 	}
 	dir := ownDir(t, acmeFiles(""))
 	if err := os.WriteFile(filepath.Join(dir, "README"), []byte("ours"), 0o600); err != nil {

@@ -40,7 +40,7 @@ func TestOwnCauseComesFirst(t *testing.T) {
 // not keep it from watching.
 func TestWatchUsesNoCauses(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector sees the base read in other tests")
+		t.Skip("-short: the race detector sees the base read in TestOwnKnowledgeOverrides and in internal/diagnose")
 	}
 	path := recorded(t, true)
 	good := ownDir(t, map[string]string{"acme-collector/cause.yaml": collector})

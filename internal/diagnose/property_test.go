@@ -131,12 +131,13 @@ func invented(t *testing.T, seed uint64, n int) []record.Observation {
 	return out
 }
 
-// alone leaves out a test that one goroutine computes where time is short: under
-// the race detector. TestBooksBalance and TestNative are beside each other there.
+// alone leaves out a test of numbers alone where time is short: under the race
+// detector. What it would find in these, TestLoadAccepted, TestBooksBalance and
+// TestNative do at the same time there.
 func alone(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("nothing is done at the same time")
+		t.Skip("-short: a test of numbers; for the race detector TestLoadAccepted, TestBooksBalance and TestNative read the base and judge at the same time")
 	}
 }
 

@@ -247,7 +247,7 @@ func TestOtherByteOrder(t *testing.T) {
 // and never more than the whole.
 func TestEachTruncation(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector has nothing to find here")
+		t.Skip("-short: the package and this test have one goroutine, so the race detector has nothing to find")
 	}
 	file := recorded(t, recordings(t)["hw-netdevsim-bookworm-cloud"])
 	whole := observe(t, file)

@@ -376,7 +376,7 @@ func TestTimeAhead(t *testing.T) {
 // TestBounds: whatever a file holds, only so much of it is kept.
 func TestBounds(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector has nothing to find here")
+		t.Skip("-short: the package and this test have one goroutine, so the race detector has nothing to find")
 	}
 	var b bytes.Buffer
 	w, err := NewWriter(&b)

@@ -26,7 +26,8 @@ type testKey struct{ pkg, test string }
 // that has subtests is not counted beside them, unless it failed by itself.
 type collector struct {
 	t *tally
-	// byPackage counts packages instead of tests.
+	// byPackage counts packages instead of tests that passed; what was skipped is
+	// told in any case.
 	byPackage bool
 	output    map[testKey]*strings.Builder
 	parent    map[testKey]bool // has subtests
@@ -117,9 +118,7 @@ func (c *collector) endPackage(e event) {
 				c.t.pass()
 			}
 		case "skip":
-			if !c.byPackage {
-				c.t.skip(name, skipReason(c.said(k)))
-			}
+			c.t.skip(name, skipReason(c.said(k)))
 		case "fail":
 			if !c.parent[k] || !c.childFailed(k) {
 				c.t.fail(name, c.said(k))

@@ -91,7 +91,7 @@ func TestGoTestCounts(t *testing.T) {
 		says                    []string
 	}{
 		{"good", []string{"./good"}, false, 3, 0, 1, []string{"SKIP toy/good TestParent/two: ", "the reason in two lines\n"}},
-		{"good by package", []string{"./good", "./empty"}, true, 1, 0, 0, nil},
+		{"good by package", []string{"./good", "./empty"}, true, 1, 0, 1, []string{"SKIP toy/good TestParent/two: "}},
 		{"bad", []string{"./bad"}, false, 2, 3, 0, []string{"bad words", "child words", "own words"}},
 		{"bad by package", []string{"./bad"}, true, 0, 3, 0, nil},
 		{"panics", []string{"./panics"}, false, 1, 1, 0, []string{"FAIL toy/panics TestPanics", "panic words"}},

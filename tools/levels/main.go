@@ -46,7 +46,7 @@ func levels() []level {
 	return []level{
 		{"lint", "formatting, vet, staticcheck, the rules of internal/archtest", (*runner).lint, inTurn},
 		{"unit", "unit and golden tests, as this user", (*runner).unit, inTurn},
-		{"race", "the unit tests again under the race detector, counted by package", (*runner).race, inTurn},
+		{"race", "the unit tests again under the race detector, without what one goroutine computes, counted by package", (*runner).race, inTurn},
 		{"fuzz", "every fuzz target for a moment, beyond its seeds", (*runner).fuzz, inTurn},
 		{"soak", "busy healthy hosts on this kernel for ten minutes of watching, as root", (*runner).soak, beside},
 		{"root", "tests on the real kernel, as root", (*runner).root, besideMachines},

@@ -195,7 +195,7 @@ func TestNew(t *testing.T) {
 // more than that.
 func TestDamaged(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector has nothing to find here")
+		t.Skip("-short: the package and this test have one goroutine, so the race detector has nothing to find")
 	}
 	for _, name := range []string{"dwarf4.elf", "dwarf5.elf"} {
 		image := read(t, name)
@@ -254,7 +254,7 @@ func TestRelative(t *testing.T) {
 // A file of units that nest deeper than a stack, and lists without an end.
 func TestDeep(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the race detector has nothing to find here")
+		t.Skip("-short: the package and this test have one goroutine, so the race detector has nothing to find")
 	}
 	abbrev := []byte{
 		1, 0x11, 1, 0, 0, // a unit with children
